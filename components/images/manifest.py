@@ -1,0 +1,67 @@
+"""The manifest: one row an image, what `validate` vouches for and every later step reads."""
+
+import csv
+import io
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from components.images.datasets import Split
+from components.run.errors import InputError
+from components.run.files import write_text
+
+
+@dataclass(frozen=True, order=True)
+class Entry:
+    """One image of one split.
+
+    Attributes:
+        split: training, validation or test.
+        dataset: name of its dataset.
+        name: file name without extension, unique within its dataset.
+        clean: path of the clean image, relative to the folder of fetched sources.
+        degraded: path of its degraded partner, likewise; empty where the task's degradation makes it.
+        height: rows of the clean image.
+        width: columns of the clean image.
+        sha256: of the clean file.
+        perceptual_hash: 64-bit perceptual hash of the clean image, 16 hex digits.
+    """
+
+    split: Split
+    dataset: str
+    name: str
+    clean: str
+    degraded: str
+    height: int
+    width: int
+    sha256: str
+    perceptual_hash: str
+
+    @property
+    def key(self) -> str:
+        """`dataset/name`: unique within a manifest's split."""
+        return f"{self.dataset}/{self.name}"
+
+
+COLUMNS = tuple(field.name for field in fields(Entry))
+
+
+def write_manifest(path: Path, entries: list[Entry]) -> None:
+    """Write entries as CSV in sorted order, so that equal entries give equal bytes."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(entry) for entry in sorted(entries))
+    write_text(path, text.getvalue())
+
+
+def read_manifest(path: Path) -> list[Entry]:
+    """Read a manifest.
+
+    Raises:
+        InputError: the file is no manifest.
+    """
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise InputError(f"{path}: not a manifest: its columns are {reader.fieldnames}, expected {list(COLUMNS)}.")
+        return [Entry(**{**row, "height": int(row["height"]), "width": int(row["width"])}) for row in reader]

@@ -1,0 +1,147 @@
+"""params.yaml at the edge: typed, frozen, unknown keys refused, read once."""
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+
+from components.run.errors import InputError, unknown_name
+
+PARAMS_FILE = Path("params.yaml")
+
+Built = TypeVar("Built")
+
+
+class Params(BaseModel):
+    """Base of every typed section: frozen, unknown keys refused, defaults checked like given values."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class Choice(BaseModel):
+    """An entry of a table and the arguments it is built with: `{name: edsr, channels: 64, blocks: 16}`.
+
+    The arguments are checked where the entry is built (`build`), against that entry's own signature.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Everything but the name."""
+        return dict(self.model_extra or {})
+
+
+def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """Read params.yaml as plain values.
+
+    Raises:
+        InputError: the file is absent, is no YAML, or is no mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: not found. Run the command from the project's folder.") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected sections (name: ...), found {type(values).__name__}.")
+    return values
+
+
+def section(values: Mapping[str, Any], *keys: str) -> Any:
+    """Return `values[keys[0]][keys[1]]...`; the error for a missing key lists those there are."""
+    found: Any = values
+    for depth, key in enumerate(keys):
+        where = ".".join([str(PARAMS_FILE), *keys[:depth]])
+        if not isinstance(found, Mapping):
+            raise InputError(f"{where}: expected a section with the key {key!r}, found {found!r}.")
+        if key not in found:
+            raise unknown_name(where, key, map(str, found))
+        found = found[key]
+    return found
+
+
+def typed(kind: Any, value: Any, where: str) -> Any:
+    """Check `value` against the type `kind` (a `Params`, `Choice` or any annotation pydantic knows).
+
+    Raises:
+        InputError: one line a fault: the key, what was found, what is expected.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise InputError(_explain(error, kind, where)) from None
+
+
+def bind(where: str, make: Callable[..., Any], arguments: Mapping[str, Any], skip: int = 0) -> dict[str, Any]:
+    """Check `arguments` against the signature of `make` and return them converted to its annotated types.
+
+    Args:
+        where: the key in params.yaml that the arguments come from, for messages.
+        make: a class or function; its annotations are the schema.
+        arguments: the values found in params.yaml.
+        skip: how many leading parameters the caller passes itself.
+
+    Raises:
+        InputError: an unknown, missing or ill-typed argument.
+    """
+    target = make.__init__ if inspect.isclass(make) else make
+    hints = typing.get_type_hints(target)
+    parameters = list(inspect.signature(make).parameters.values())[skip:]
+    fields: dict[str, Any] = {
+        parameter.name: (hints[parameter.name], ... if parameter.default is parameter.empty else parameter.default)
+        for parameter in parameters
+    }
+    schema = create_model(where, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=True), **fields)
+    checked = typed(schema, dict(arguments), where)
+    return {parameter.name: getattr(checked, parameter.name) for parameter in parameters}
+
+
+def build(where: str, table: Mapping[str, Callable[..., Built]], choice: Choice, *leading: Any) -> Built:
+    """Build the entry of `table` that `choice` names, from `leading` and the choice's checked arguments.
+
+    Raises:
+        InputError: the name is not in the table (the message lists the table), or an argument does not fit.
+    """
+    if choice.name not in table:
+        raise unknown_name(f"{where}.name", choice.name, table)
+    make = table[choice.name]
+    return make(*leading, **bind(where, make, choice.arguments, skip=len(leading)))
+
+
+def _explain(error: ValidationError, kind: Any, where: str) -> str:
+    lines = []
+    for fault in error.errors(include_url=False):
+        key = ".".join([where, *map(str, fault["loc"])])
+        if fault["type"] == "extra_forbidden":
+            known = _keys_beside(kind, fault["loc"])
+            parent, _, name = key.rpartition(".")
+            lines.append(str(unknown_name(parent, name, known)).replace("unknown name", "unknown key"))
+        elif fault["type"] == "missing":
+            lines.append(f"{key}: missing; write a value for it.")
+        else:
+            lines.append(f"{key}: {fault['msg']}; found {fault['input']!r}.")
+    return "\n".join(lines)
+
+
+def _keys_beside(kind: Any, location: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields that stand beside a refused key, found by walking the types along its location."""
+    current: Any = kind
+    for step in location[:-1]:
+        if inspect.isclass(current) and issubclass(current, BaseModel):
+            field = current.model_fields.get(str(step))
+            current = field.annotation if field else None
+        else:
+            arguments = typing.get_args(current)
+            current = arguments[-1] if arguments else None
+    for candidate in (current, *typing.get_args(current)):
+        if inspect.isclass(candidate) and issubclass(candidate, BaseModel):
+            return list(candidate.model_fields)
+    return []

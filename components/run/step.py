@@ -1,0 +1,82 @@
+"""A step's signature is its command line: `Path` arguments are files, all others are sections of params.yaml."""
+
+import argparse
+import errno
+import inspect
+import logging
+import os
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from components.run.errors import InputError
+from components.run.params import PARAMS_FILE, read_params, section, typed
+
+EXIT_INPUT = 2
+
+
+def run_step(step: Callable[..., None], arguments: Sequence[str] | None = None) -> None:
+    """Run `step` from the command line and exit.
+
+    A `Path` argument becomes a required `--name PATH`. Any other argument is the section of params.yaml that has
+    its name; where params.yaml has the plural instead, `--name ENTRY` picks the entry.
+
+    Exits with 2 and one message for bad input; with a traceback for a fault of the program.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    os.environ.setdefault("PYTHONHASHSEED", "0")
+    try:
+        step(**parse(step, arguments))
+    except InputError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}:
+            raise
+        _fail(f"{error.filename or 'write'}: {error.strerror}. Nothing half-written was kept; free space or pick another place, then rerun.")
+
+
+def parse(step: Callable[..., None], arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """Turn a command line and params.yaml into the typed arguments of `step`.
+
+    Raises:
+        InputError: params.yaml lacks a section, or holds a key or value that the step's types refuse.
+    """
+    hints = typing.get_type_hints(step)
+    names = list(inspect.signature(step).parameters)
+    parser = _parser(step, names, hints)
+    flags = vars(parser.parse_args(arguments))
+    values = read_params(flags.pop("params"))
+    found: dict[str, Any] = {}
+    for name in names:
+        if hints[name] is Path:
+            found[name] = flags[name]
+        elif flags.get(name) is None:
+            found[name] = typed(hints[name], section(values, name), f"{PARAMS_FILE}: {name}")
+        else:
+            entry = section(values, f"{name}s", flags[name])
+            found[name] = typed(hints[name], entry, f"{PARAMS_FILE}: {name}s.{flags[name]}")
+    return found
+
+
+def _parser(step: Callable[..., None], names: Sequence[str], hints: dict[str, Any]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"python -m components.{step.__name__}",
+        description=inspect.getdoc(step),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--params", type=Path, default=PARAMS_FILE, help="file of sections (default: %(default)s)")
+    for name in names:
+        flag = f"--{name.replace('_', '-')}"
+        if hints[name] is Path:
+            parser.add_argument(flag, dest=name, type=Path, required=True)
+        else:
+            parser.add_argument(flag, dest=name, metavar="ENTRY", help=f"entry of {name}s in params.yaml (default: the section {name})")
+    return parser
+
+
+def _fail(message: str) -> typing.NoReturn:
+    sys.stderr.write(f"error: {message}\n")
+    sys.exit(EXIT_INPUT)
