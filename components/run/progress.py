@@ -37,13 +37,20 @@ class Progress:
             self._spoke = time.monotonic()
             self._line()
 
+    def advance_to(self, done: int, **values: str) -> None:
+        """Count up to `done` steps in all."""
+        self.advance(done - self._done, **values)
+
+    def rate(self) -> float:
+        """Steps a second since the start."""
+        return (self._done - self._start) / max(time.monotonic() - self._began, 1e-9)
+
     def close(self) -> None:
         """End the bar."""
         self._bar.close()
 
     def _line(self) -> None:
-        seconds = time.monotonic() - self._began
-        rate = (self._done - self._start) / max(seconds, 1e-9)
+        rate = self.rate()
         left = (self._total - self._done) / max(rate, 1e-9)
         values = "".join(f" {name}={value}" for name, value in self._values.items())
         sys.stderr.write(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from components.run.errors import InputError
-from components.run.params import PARAMS_FILE, read_params, section, typed
+from components.run.params import PARAMS_FILE, Choice, read_params, section, typed
 
 EXIT_INPUT = 2
 
@@ -26,7 +26,6 @@ def run_step(step: Callable[..., None], arguments: Sequence[str] | None = None) 
     Exits with 2 and one message for bad input; with a traceback for a fault of the program.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    os.environ.setdefault("PYTHONHASHSEED", "0")
     try:
         step(**parse(step, arguments))
     except InputError as error:
@@ -56,8 +55,15 @@ def parse(step: Callable[..., None], arguments: Sequence[str] | None = None) -> 
             found[name] = typed(hints[name], section(values, name), f"{PARAMS_FILE}: {name}")
         else:
             entry = section(values, f"{name}s", flags[name])
-            found[name] = typed(hints[name], entry, f"{PARAMS_FILE}: {name}s.{flags[name]}")
+            found[name] = typed(hints[name], _named(hints[name], entry, flags[name]), f"{PARAMS_FILE}: {name}s.{flags[name]}")
     return found
+
+
+def _named(kind: Any, entry: Any, name: str) -> Any:
+    """The name of a table's entry is that of its section, unless it says otherwise: `tasks.sr: {scale: 2}`."""
+    if inspect.isclass(kind) and issubclass(kind, Choice) and isinstance(entry, dict):
+        return {"name": name, **entry}
+    return entry
 
 
 def _parser(step: Callable[..., None], names: Sequence[str], hints: dict[str, Any]) -> argparse.ArgumentParser:

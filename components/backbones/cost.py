@@ -1,0 +1,30 @@
+"""What a network costs: parameters and floating-point operations."""
+
+import copy
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from components.backbones.backbone import Backbone
+
+OUTPUT_HEIGHT, OUTPUT_WIDTH = 720, 1280
+"""The output size that the field counts operations for."""
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of parameters; buffers do not count."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def count_flops(network: Backbone) -> int:
+    """Multiply-adds of convolutions and matrix products for one 1280x720 output, counted as one operation each.
+
+    The papers of the field call this number FLOPs. It is counted on tensors without data, so it costs nothing.
+    """
+    counted = copy.deepcopy(network).to("meta").eval()
+    step = network.multiple
+    height, width = (-(-side // network.scale // step) * step for side in (OUTPUT_HEIGHT, OUTPUT_WIDTH))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        counted(torch.empty(1, 3, height, width, device="meta"))
+    return counter.get_total_flops() // 2

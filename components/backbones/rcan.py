@@ -1,0 +1,96 @@
+"""RCAN: image super-resolution using very deep residual channel attention networks (Zhang et al., ECCV 2018)."""
+
+from torch import Tensor, nn
+
+from components.backbones.backbone import Backbone, State
+from components.backbones.edsr import ColourShift, conv3x3, upsampler
+
+
+class ChannelAttention(nn.Module):
+    """Weighs channels by a bottleneck over their means (equations 6 to 9)."""
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        self.avg_pool = nn.AdaptiveAvgPool2d(1)
+        self.conv_du = nn.Sequential(
+            nn.Conv2d(channels, channels // reduction, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels // reduction, channels, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """`B C h w` -> `B C h w`."""
+        weights: Tensor = self.conv_du(self.avg_pool(features))
+        return features * weights
+
+
+class ResidualChannelAttentionBlock(nn.Module):
+    """Two convolutions and a channel attention, added to the input."""
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            conv3x3(channels, channels),
+            nn.ReLU(inplace=True),
+            conv3x3(channels, channels),
+            ChannelAttention(channels, reduction),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """`B C h w` -> `B C h w`."""
+        residual: Tensor = self.body(features)
+        return residual + features
+
+
+class ResidualGroup(nn.Module):
+    """Residual channel attention blocks and a closing convolution, added to the input."""
+
+    def __init__(self, channels: int, blocks: int, reduction: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            *(ResidualChannelAttentionBlock(channels, reduction) for _ in range(blocks)), conv3x3(channels, channels)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """`B C h w` -> `B C h w`."""
+        residual: Tensor = self.body(features)
+        return residual + features
+
+
+class Rcan(Backbone):
+    """RCAN; official parameter names (`head.0`, `body.{g}.body.{b}.body.*`, `body.{groups}`, `tail.*`).
+
+    Args:
+        scale: 1, 2, 3, 4 or 8.
+        channels: width of the body; 64 in the paper.
+        groups: residual groups, each a stage; 10 in the paper.
+        blocks: blocks of a group; 20 in the paper, 6 in the published students.
+        reduction: channels over those of the attention's bottleneck; 16 in the paper.
+    """
+
+    def __init__(self, scale: int, channels: int = 64, groups: int = 10, blocks: int = 20, reduction: int = 16) -> None:
+        super().__init__()
+        self.scale, self.depth = scale, groups
+        self.shift = ColourShift()
+        self.head = nn.Sequential(conv3x3(3, channels))
+        self.body = nn.Sequential(
+            *(ResidualGroup(channels, blocks, reduction) for _ in range(groups)), conv3x3(channels, channels)
+        )
+        self.tail = nn.Sequential(upsampler(scale, channels), conv3x3(channels, 3))
+
+    def enter(self, image: Tensor) -> State:
+        """Features after the head convolution; the context is the global skip."""
+        features: Tensor = self.head(self.shift.inward(image))
+        return State(features, (features,))
+
+    def stage(self, index: int, state: State) -> State:
+        """One residual group; the last stage adds the body's closing convolution and the global skip."""
+        features: Tensor = self.body[index](state.features)
+        if index == self.depth - 1:
+            features = self.body[-1](features) + state.context[0]
+        return State(features, state.context)
+
+    def leave(self, state: State) -> Tensor:
+        """Upsample and return to [0, 1]."""
+        return self.shift.outward(self.tail(state.features))

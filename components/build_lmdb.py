@@ -1,0 +1,164 @@
+"""Pack the images of a manifest into an image store: aligned sub-images, raw, degraded where the task says so."""
+
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import closing
+from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from components.images.files import read_image
+from components.images.manifest import Entry, read_manifest
+from components.images.store import Cut, Pair, StoreWriter
+from components.run.errors import InputError
+from components.run.files import written_whole
+from components.run.params import Choice, Params, build
+from components.run.progress import progress
+from components.run.step import run_step
+from components.tasks import TASKS
+from components.tasks.task import Task
+
+_OVERHEAD = 3 * 4096  # what LMDB adds to a record at most, keys and the unused ends of pages
+
+
+class Packing(Params):
+    """How training images are cut, in pixels of the clean image; both are multiples of the task's scale.
+
+    Attributes:
+        size: side of a sub-image; 480 in the field, for DIV2K.
+        step: distance between sub-images, at most `size`; 240 in the field.
+    """
+
+    size: int = Field(ge=1)
+    step: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _covers(self) -> Self:
+        if self.step > self.size:
+            raise ValueError(f"step {self.step} leaves out pixels between sub-images of size {self.size}; write less")
+        return self
+
+
+def build_lmdb(task: Choice, packing: Packing, manifest: Path, raw: Path, lmdb: Path) -> None:
+    """Pack the training and validation images of a manifest.
+
+    Training images are cut to sub-images; validation images stay whole. An image without a degraded file gets one by
+    the task's degradation, or none where that is drawn for every crop.
+
+    Args:
+        task: what degrades the images.
+        packing: how training images are cut.
+        manifest: what `validate` wrote.
+        raw: the folder of fetched sources, to which the manifest's paths are relative.
+        lmdb: folder to write the store to.
+
+    Raises:
+        InputError: an image is broken, or its degraded file has another size than clean size / scale.
+    """
+    built = build("tasks", TASKS, task)
+    entries = [entry for entry in read_manifest(manifest) if entry.split != "test"]
+    if not entries:
+        raise InputError(f"{manifest}: lists no training or validation image.")
+    pack(built, packing, entries, raw, lmdb, workers=len(os.sched_getaffinity(0)))
+
+
+def pack(task: Task, packing: Packing, entries: Sequence[Entry], raw: Path, folder: Path, workers: int) -> None:
+    """Write the store: the same bytes whatever the number of workers, in memory for two pairs of images a worker.
+
+    Raises:
+        InputError: as `build_lmdb`, or the packing does not fit the task's scale.
+    """
+    for name, value in packing:
+        if value % task.scale:
+            raise InputError(
+                f"packing.{name}: {value} is no multiple of the scale {task.scale}: degraded sub-images would not "
+                f"align with clean ones; write {value + -value % task.scale}."
+            )
+    expected = sum(
+        3 * height * width + _OVERHEAD
+        for entry in entries
+        for _, (height, width) in cuts(entry, (entry.height, entry.width), packing)
+    )
+    with (
+        written_whole(folder) as partial,
+        StoreWriter(partial, task.scale, expected + expected // task.scale**2) as writer,
+        closing(_load_all(task, raw, entries, workers)) as pairs,
+    ):
+        for entry, pair in zip(entries, progress(pairs, "build_lmdb", len(entries)), strict=True):
+            writer.add(entry.split, entry.key, pair, cuts(entry, pair.clean.shape, packing))
+
+
+def cuts(entry: Entry, shape: Sequence[int], packing: Packing) -> list[Cut]:
+    """List the corner and size of what is cut from an image of `shape` (`H W ...`).
+
+    A grid of sub-images with the last row and column shifted inwards, so that every pixel is covered (BasicSR's
+    `extract_subimages` with threshold 0); an image smaller than a sub-image keeps its size, and one that is not for
+    training stays whole.
+    """
+    height, width = shape[:2]
+    if entry.split != "training":
+        return [((0, 0), (height, width))]
+    size = min(packing.size, height), min(packing.size, width)
+    tops, lefts = (
+        [*range(0, side - part, packing.step), side - part] for side, part in zip((height, width), size, strict=True)
+    )
+    return [((top, left), size) for top in tops for left in lefts]
+
+
+def _load_all(task: Task, raw: Path, entries: Iterable[Entry], workers: int) -> Generator[Pair, None, None]:
+    """Load pairs in processes, in the order of `entries`, never more than two a worker ahead of the consumer."""
+    pending: deque[Future[Pair]] = deque()
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_follow_parent)
+    try:
+        for entry in entries:
+            pending.append(pool.submit(_load, task, raw, entry))
+            if len(pending) == 2 * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _follow_parent() -> None:
+    """Leave an interrupt from the keyboard to the parent, and end with it even where it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def wait() -> None:
+        if parent := parent_process():
+            connection.wait([parent.sentinel])
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _load(task: Task, raw: Path, entry: Entry) -> Pair:
+    """Read one image and read, make, or leave out its degraded partner."""
+    clean = task.crop(read_image(raw / entry.clean))
+    if entry.degraded:
+        degraded = read_image(raw / entry.degraded)
+        wanted = (clean.shape[0] // task.scale, clean.shape[1] // task.scale)
+        if degraded.shape[:2] != wanted:
+            raise InputError(
+                f"{raw / entry.degraded}: {_described(degraded.shape)}, but its clean partner {raw / entry.clean} has "
+                f"{_described(clean.shape)}: at scale {task.scale} it must have {_described(wanted)}."
+            )
+        return Pair(degraded, clean)
+    # Seeded by the file itself: neither the order nor the company of the images changes what is drawn.
+    random = np.random.default_rng(int(entry.sha256, 16))
+    return Pair(task.degrade(clean, random) if task.packed else None, clean)
+
+
+def _described(shape: Sequence[int]) -> str:
+    return f"{shape[1]}x{shape[0]} pixels"
+
+
+if __name__ == "__main__":
+    run_step(build_lmdb)

@@ -1,0 +1,76 @@
+"""Step: the teacher reaches its expected score, or the run stops here; the baseline is measured beside it."""
+
+import logging
+from pathlib import Path
+
+from components.backbones.cost import count_flops, count_parameters
+from components.backbones.weights import load_backbone
+from components.images.manifest import read_manifest
+from components.run.errors import InputError, unknown_name
+from components.run.files import sha256_of, write_json, written_whole
+from components.run.params import Choice, build
+from components.run.step import run_step
+from components.tasks import TASKS
+from components.tasks.evaluation import best_device, evaluate_images, network_restorer, test_entries, write_scores
+from components.training.networks import Teacher
+
+_LOG = logging.getLogger(__name__)
+
+
+def check_teacher(
+    task: Choice, teacher: Teacher, network: Path, manifest: Path, raw: Path, scores: Path, details: Path
+) -> None:
+    """Measure teacher and baseline on the test images, and refuse a teacher below its expected score.
+
+    Args:
+        task: the task, whose protocol measures.
+        teacher: its expected score.
+        network: the teacher's weights.
+        manifest: what `validate` wrote.
+        raw: folder of fetched sources.
+        scores: JSON file to write: each set's scores of teacher and baseline, the teacher's cost and sha256.
+        details: folder to write `teacher.csv`, `baseline.csv` (one row an image) and the restored images to.
+
+    Raises:
+        InputError: the teacher's PSNR is below the expected one minus its tolerance; nothing is written.
+    """
+    restoration = build("tasks", TASKS, task)
+    entries = list(test_entries(read_manifest(manifest)))
+    loaded = load_backbone(network).to(best_device())
+    with written_whole(details) as partial:
+        partial.mkdir()
+        found = {
+            name: evaluate_images(f"measure {name}", restorer, entries, raw, restoration, partial / name)
+            for name, restorer in (("teacher", network_restorer(loaded)), ("baseline", restoration.baseline))
+        }
+        sets = {name: evaluation.sets() for name, evaluation in found.items()}
+        _refuse_weak(teacher, sets["teacher"])
+        for name, evaluation in found.items():
+            write_scores(partial / f"{name}.csv", evaluation.scores)
+    write_json(
+        scores,
+        {
+            **sets,
+            "parameters": count_parameters(loaded),
+            "flops": count_flops(loaded),
+            "sha256": sha256_of(network),
+        },
+    )
+
+
+def _refuse_weak(teacher: Teacher, sets: dict[str, dict[str, float]]) -> None:
+    expected = teacher.expected
+    if expected.dataset not in sets:
+        raise unknown_name("params.yaml: teachers.expected.dataset", expected.dataset, sets)
+    psnr = sets[expected.dataset]["psnr"]
+    if psnr < expected.psnr - expected.tolerance:
+        raise InputError(
+            f"the teacher reaches {psnr:.2f} dB on {expected.dataset}, expected {expected.psnr:.2f} dB "
+            f"(tolerance {expected.tolerance:.2f}). A student can't be better taught than that: mend the teacher, or "
+            "correct teachers.expected in params.yaml."
+        )
+    _LOG.info("the teacher reaches %.2f dB on %s, expected %.2f", psnr, expected.dataset, expected.psnr)
+
+
+if __name__ == "__main__":
+    run_step(check_teacher)

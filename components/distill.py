@@ -1,0 +1,102 @@
+"""Step: one student, trained by one method under the task's teacher."""
+
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from components.backbones.backbone import Backbone
+from components.backbones.encoder_weights import load_encoder
+from components.backbones.weights import build_backbone, describe_backbone, load_backbone
+from components.methods import METHODS
+from components.methods.method import Frozen, Method, Setting
+from components.run.errors import InputError, unknown_name
+from components.run.files import read_json, sha256_of
+from components.run.params import Choice, bind, build
+from components.run.step import run_step
+from components.tasks import TASKS
+from components.training.loop import Trained
+from components.training.networks import Student
+from components.training.outcome import validation_on, write_outcome
+from components.training.session import Session
+
+
+class MethodChoice(Choice):
+    """A method, the weight of each of its losses, and its other arguments; a loss without a weight is not computed."""
+
+    weights: dict[str, float] = Field(min_length=1)
+
+
+def distill(
+    task: Choice,
+    student: Student,
+    method: MethodChoice,
+    lmdb: Path,
+    teacher: Path,
+    check: Path,
+    encoder: Path,
+    output: Path,
+) -> None:
+    """Train the task's student by one method.
+
+    Args:
+        task: the task, whose scale the network gets.
+        student: its backbone and recipe.
+        method: the method, its weights and arguments.
+        lmdb: the image store to train on.
+        teacher: the teacher's weights.
+        check: what `check_teacher` wrote about these weights.
+        encoder: the frozen encoder and codebook; only methods that compare in its space read it.
+        output: folder to write `student.safetensors`, `history.csv` and `validation.csv` to.
+
+    Raises:
+        InputError: unknown method, loss, backbone or argument, or a teacher that was not checked.
+        DivergedError: a loss was not finite.
+    """
+    restoration = build("tasks", TASKS, task)
+    _refuse_unchecked(teacher, check)
+    where = f"params.yaml: methods.{method.name}"
+    if method.name not in METHODS:
+        raise unknown_name("params.yaml: methods", method.name, METHODS)
+    make = METHODS[method.name]
+    terms = make.terms
+    for term in method.weights:
+        if term not in terms:
+            raise unknown_name(f"{where}.weights", term, terms)
+    arguments = bind(where, make, method.arguments, skip=1)
+
+    def make_network() -> Backbone:
+        return build_backbone("params.yaml: students.backbone", student.backbone, restoration.scale)
+
+    def make_method(network: nn.Module, device: torch.device) -> Method:
+        setting = Setting(
+            student=network,
+            terms=frozenset(method.weights),
+            seed=student.training.seed,
+            teacher=Frozen(load_backbone(teacher).to(device)),
+            load_encoder=lambda: Frozen(load_encoder(encoder).to(device)),
+        )
+        return make(setting, **arguments).to(device)
+
+    def write(trained: Trained) -> None:
+        write_outcome(output, "student", trained, describe_backbone(student.backbone, restoration.scale))
+
+    session = Session(
+        title=f"distill {method.name}",
+        task=restoration,
+        recipe=student.training,
+        lmdb=lmdb,
+        values={"task": task, "student": student, "method": method},
+        files=[teacher, encoder],
+    )
+    session.run(make_network, make_method, method.weights, lambda store: validation_on(store, restoration), write)
+
+
+def _refuse_unchecked(teacher: Path, check: Path) -> None:
+    if read_json(check).get("sha256") != sha256_of(teacher):
+        raise InputError(f"{check} speaks of other weights than {teacher}: run check_teacher again.")
+
+
+if __name__ == "__main__":
+    run_step(distill)

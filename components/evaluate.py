@@ -1,0 +1,67 @@
+"""Step: one student through the task's protocol, beside its teacher and the baseline."""
+
+import logging
+from pathlib import Path
+
+import torch
+
+from components.backbones.cost import count_flops, count_parameters
+from components.backbones.weights import load_backbone
+from components.images.manifest import read_manifest
+from components.run.files import read_json, write_json, written_whole
+from components.run.params import Choice, build
+from components.run.step import run_step
+from components.tasks import TASKS
+from components.tasks.evaluation import best_device, evaluate_images, network_restorer, test_entries, write_scores
+
+_LOG = logging.getLogger(__name__)
+
+
+def evaluate(
+    task: Choice, student: Path, check: Path, manifest: Path, raw: Path, scores: Path, details: Path, speed: Path
+) -> None:
+    """Measure a student on the test images.
+
+    Args:
+        task: the task, whose protocol measures.
+        student: the student's weights.
+        check: what `check_teacher` wrote: the scores of teacher and baseline.
+        manifest: what `validate` wrote.
+        raw: folder of fetched sources.
+        scores: JSON file to write: the student's scores by set, those of teacher and baseline, and its cost.
+        details: folder to write `images.csv` (one row an image) and the restored images to.
+        speed: JSON file to write the measured time to; it differs in every run, so it is no output that DVC hashes.
+    """
+    restoration = build("tasks", TASKS, task)
+    entries = list(test_entries(read_manifest(manifest)))
+    device = best_device()
+    network = load_backbone(student).to(device)
+    with written_whole(details) as partial:
+        partial.mkdir()
+        found = evaluate_images("measure student", network_restorer(network), entries, raw, restoration, partial)
+        write_scores(partial / "images.csv", found.scores)
+    checked = read_json(check)
+    write_json(
+        scores,
+        {
+            **found.sets(),
+            "teacher": checked["teacher"],
+            "baseline": checked["baseline"],
+            "parameters": count_parameters(network),
+            "flops": count_flops(network),
+        },
+    )
+    write_json(
+        speed,
+        {
+            "seconds_per_megapixel": found.seconds_per_megapixel,
+            "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+            "threads": torch.get_num_threads(),
+        },
+    )
+    for name, values in found.sets().items():
+        _LOG.info("%s: %.2f dB, SSIM %.4f", name, values["psnr"], values["ssim"])
+
+
+if __name__ == "__main__":
+    run_step(evaluate)

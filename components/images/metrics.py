@@ -1,0 +1,103 @@
+"""PSNR and SSIM as published tables measure them, and the steps that come before: quantise, crop the border, take luma.
+
+The tables' protocol is that of the MATLAB scripts of RCAN ("Image Super-Resolution Using Very Deep Residual Channel
+Attention Networks", 2018) and of BasicSR; a task composes it from these functions.
+"""
+
+import math
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from components.run.errors import InputError
+
+Values = NDArray[np.uint8] | NDArray[np.float64]
+"""`H W` or `H W C`, 0..255."""
+
+Level = TypeVar("Level", np.uint8, np.float64)
+
+PEAK = 255.0
+LARGEST_PSNR = 100.0
+"""dB; what identical images get."""
+
+_WINDOW = cv2.getGaussianKernel(11, 1.5, cv2.CV_64F)
+_MARGIN = len(_WINDOW) // 2
+_C1 = (0.01 * PEAK) ** 2
+_C2 = (0.03 * PEAK) ** 2
+
+
+def quantise(image: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Turn a network's output into the image a user would save: 0..1, clipped -> 0..255, halves to even."""
+    quantised: NDArray[np.uint8] = np.rint(np.clip(image, 0, 1) * PEAK).astype(np.uint8)
+    return quantised
+
+
+def crop_border(image: NDArray[Level], border: int) -> NDArray[Level]:
+    """Leave out `border` pixels on each of the four sides of `H W ...`.
+
+    Raises:
+        InputError: nothing would be left.
+    """
+    height, width = image.shape[:2]
+    if min(height, width) <= 2 * border:
+        raise InputError(
+            f"an image of {width}x{height} pixels is all border ({border} pixels a side): use larger images."
+        )
+    return image[border : height - border, border : width - border]
+
+
+def to_luma(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Luma Y of ITU-R BT.601 in studio range: `H W 3` RGB, 0..255 -> `H W`, 16..235, not rounded.
+
+    MATLAB's `rgb2ycbcr` of an image of doubles. (Of a uint8 image it would round, which changes PSNR by up to 0.1 dB.)
+    """
+    luma: NDArray[np.float64] = image @ (np.array([65.481, 128.553, 24.966]) / PEAK) + 16
+    return luma
+
+
+def psnr(first: Values, second: Values) -> float:
+    """Peak signal-to-noise ratio, `10 log10(255^2 / MSE)` in dB, over all values of two images of 0..255.
+
+    Limited to 100 dB, which identical images get: infinity has no place in JSON and would swallow a set's mean.
+
+    Raises:
+        InputError: the two differ in shape.
+    """
+    _check_shapes(first, second)
+    error = float(np.mean((first.astype(np.float64) - second.astype(np.float64)) ** 2))
+    return min(10 * math.log10(PEAK**2 / error), LARGEST_PSNR) if error else LARGEST_PSNR
+
+
+def ssim(first: Values, second: Values) -> float:
+    """Mean structural similarity of two images of 0..255, 1 for identical ones.
+
+    Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004, equation 13: Gaussian
+    window of 11x11 pixels with sigma 1.5, K1 = 0.01, K2 = 0.03, L = 255, only where the window lies wholly inside.
+    Of `H W C` it is the mean over the channels (for colour, BasicSR's; MATLAB's `ssim` is a volume instead).
+
+    Raises:
+        InputError: the two differ in shape, or a side is shorter than the window.
+    """
+    _check_shapes(first, second)
+    height, width = first.shape[:2]
+    if min(height, width) < len(_WINDOW):
+        raise InputError(f"SSIM needs at least 11x11 pixels, found {width}x{height}: use larger images.")
+    a, b = first.astype(np.float64), second.astype(np.float64)
+    mean_a, mean_b = _local_mean(a), _local_mean(b)
+    means, energy = mean_a * mean_b, mean_a**2 + mean_b**2
+    covariance = _local_mean(a * b) - means
+    variances = _local_mean(a**2 + b**2) - energy
+    return float(np.mean((2 * means + _C1) * (2 * covariance + _C2) / ((energy + _C1) * (variances + _C2))))
+
+
+def _local_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean under the window, where it lies wholly inside: `H W ...` -> `H-10 W-10 ...`."""
+    filtered = cv2.sepFilter2D(values, cv2.CV_64F, _WINDOW, _WINDOW)
+    return np.asarray(filtered[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN])
+
+
+def _check_shapes(first: Values, second: Values) -> None:
+    if first.shape != second.shape:
+        raise InputError(f"images of different shape cannot be compared: {first.shape} and {second.shape}.")

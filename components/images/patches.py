@@ -1,0 +1,142 @@
+"""Training patches: which crop of which image, turned how, as a function of the seed and a counter alone."""
+
+import functools
+from collections.abc import Iterator
+from typing import Protocol, TypedDict
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset, Sampler
+
+from components.images.store import Image, Store
+from components.run.errors import InputError
+
+_ORDER, _SAMPLE = 0, 1  # two families of random streams
+
+
+class Degradation(Protocol):
+    """What makes degraded crops where the store holds clean images only: a task."""
+
+    @property
+    def scale(self) -> int:
+        """Clean size over degraded size."""
+
+    def degrade(self, clean: Image, random: np.random.Generator) -> Image:
+        """Degrade a clean image: `H W 3` -> `H/scale W/scale 3`."""
+
+
+class Sample(TypedDict):
+    """A training pair, or with a leading `B` a batch of them.
+
+    Attributes:
+        degraded: float32 `3 h w` in [0, 1].
+        clean: float32 `3 H W` in [0, 1], `H = scale * h`.
+        seed: int64 scalar, this sample's own, for methods that draw noise.
+    """
+
+    degraded: torch.Tensor
+    clean: torch.Tensor
+    seed: torch.Tensor
+
+
+class TrainingPatches(Dataset[Sample]):
+    """Random aligned crops of a store's training records, turned by one of the 8 symmetries of the square.
+
+    Sample number `index` depends on (seed, index) only: no state, so that training resumes at any step, and several
+    processes share a batch without talking. Every `len(records)` numbers visit each record once, in an order of
+    their own. Crop and symmetries as `paired_random_crop` and `augment` of BasicSR: the corner is drawn on the
+    degraded grid; horizontal flip, vertical flip and transpose have p = .5 each.
+
+    Args:
+        store: the images.
+        task: its scale must be the store's; degrades the turned clean crop where the store holds no degraded image.
+        patch: side of the degraded crop in pixels.
+        seed: at least 0.
+        augment: whether to flip and transpose.
+
+    Raises:
+        InputError: no training record, a record smaller than the patch, or a store of another scale.
+    """
+
+    def __init__(self, store: Store, task: Degradation, patch: int, seed: int, augment: bool) -> None:
+        self._store, self._task, self._patch, self._seed, self._augment = store, task, patch, seed, augment
+        self._records = store.records("training")
+        if task.scale != store.scale:
+            raise InputError(f"the image store has scale {store.scale}, the task {task.scale}: rerun build_lmdb.")
+        if not self._records:
+            raise InputError("the image store holds no training image: list one in the collection, rerun build_lmdb.")
+        for record in self._records:
+            if min(record.clean) < patch * task.scale:
+                height, width = record.clean
+                raise InputError(
+                    f"{record.image}: {width}x{height} pixels are less than the training patch, {patch * task.scale} "
+                    f"clean pixels wide ({patch} degraded). Write a smaller patch, or exclude the image."
+                )
+
+    def __getitem__(self, index: int) -> Sample:
+        """Make sample number `index` (0, 1, ... without end)."""
+        epoch, place = divmod(index, len(self._records))
+        record = self._records[_order(self._seed, epoch, len(self._records))[place]]
+        random = _stream(self._seed, _SAMPLE, index)
+        top, left = (int(random.integers(side // self._store.scale - self._patch + 1)) for side in record.clean)
+        turns = random.random(3) < 0.5 if self._augment else np.zeros(3, bool)
+        seed = int(random.integers(2**63 - 1))
+        pair = self._store.crop(record, top, left, self._patch, self._patch)
+        clean = np.ascontiguousarray(_turned(pair.clean, turns))
+        degraded = self._task.degrade(clean, random) if pair.degraded is None else _turned(pair.degraded, turns)
+        return Sample(degraded=_planes(degraded), clean=_planes(clean), seed=torch.tensor(seed))
+
+
+class StepSampler(Sampler[list[int]]):
+    """The sample numbers of one process, a list a step: the `batch_sampler` of a `DataLoader`.
+
+    Step `s` (from 1) of a batch of `B` holds the numbers `(s - 1) B ... s B - 1`; of `W` processes, each takes an
+    equal run of them.
+
+    Args:
+        first: the first step.
+        last: the last step, included.
+        batch: samples a step, over all processes.
+        rank: which process this is, from 0.
+        world_size: how many processes there are.
+
+    Raises:
+        InputError: the batch can't be shared equally.
+    """
+
+    def __init__(self, first: int, last: int, batch: int, rank: int = 0, world_size: int = 1) -> None:
+        if batch % world_size:
+            raise InputError(f"a batch of {batch} can't be shared by {world_size} processes; write a multiple of them.")
+        self._steps, self._batch = range(first, last + 1), batch
+        self._share = range(rank * batch // world_size, (rank + 1) * batch // world_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self._steps:
+            yield [(step - 1) * self._batch + place for place in self._share]
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+
+def _stream(seed: int, *key: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+@functools.lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """Permute the records of one epoch; two are kept, for a batch may lie across their border."""
+    return _stream(seed, _ORDER, epoch).permutation(count)
+
+
+def _turned(image: Image, turns: NDArray[np.bool_]) -> Image:
+    """Flip columns, flip rows, swap both, each if asked to."""
+    image = image[:, ::-1] if turns[0] else image
+    image = image[::-1] if turns[1] else image
+    return image.transpose(1, 0, 2) if turns[2] else image
+
+
+def _planes(image: Image) -> torch.Tensor:
+    """Turn uint8 `H W 3` into float32 `3 H W` in [0, 1]."""
+    # By NumPy, whose one thread is faster here than those that torch starts for a patch of 128 pixels.
+    return torch.from_numpy(np.divide(image.transpose(2, 0, 1), np.float32(255), dtype=np.float32, order="C"))

@@ -1,0 +1,30 @@
+"""Response distillation: the student imitates the teacher's restored image."""
+
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from components.backbones.backbone import Backbone
+from components.methods.method import Batch, Method
+
+
+class Logits(Method):
+    """L1 to the clean image and to the teacher's (DCKD, equations 2 and 3).
+
+    `reconstruction = mean|S(x) - y|`, `logits = mean|S(x) - T(x)|`; the teacher's image is not clamped.
+    The published variants differ in their weights only: `sum` is 1 and 1 (the rows of the DCKD, MiPKD and DUKD
+    tables), `convex` 0.5 and 0.5 (FAKD), `weighted` 5 and 1 (DUKD's main step).
+    """
+
+    terms: ClassVar[frozenset[str]] = frozenset({"reconstruction", "logits"})
+
+    def forward(self, student: Backbone, batch: Batch) -> dict[str, Tensor]:
+        """Losses of one batch."""
+        restored = student(batch.degraded)
+        losses: dict[str, Tensor] = {}
+        if "reconstruction" in self.setting.terms:
+            losses["reconstruction"] = F.l1_loss(restored, batch.clean)
+        if "logits" in self.setting.terms:
+            losses["logits"] = F.l1_loss(restored, self.teach(batch.degraded))
+        return losses

@@ -1,0 +1,114 @@
+"""What every distillation method offers: named, unweighted losses of a student on a batch."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Generic, NamedTuple, TypeVar
+
+import torch
+import torch.distributed
+import torch.distributed.nn.functional
+from torch import Tensor, nn
+
+from components.backbones.backbone import Backbone
+from components.backbones.vqgan import VqganEncoder
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class Batch(NamedTuple):
+    """Aligned training crops.
+
+    Attributes:
+        degraded: `B 3 h w` in [0, 1].
+        clean: `B 3 h*scale w*scale` in [0, 1].
+        seeds: `B`, int64, one for each sample: whatever a method draws for a sample, it draws from a generator
+            seeded by it, so that a run can resume, and be split over processes, without changing a number.
+        step: number of the training step, from 1; seeds what is drawn once for the whole batch.
+    """
+
+    degraded: Tensor
+    clean: Tensor
+    seeds: Tensor
+    step: int
+
+
+class Frozen(Generic[Network]):
+    """Holds a network out of its owner's module tree: never trained, checkpointed, or synchronised.
+
+    The network is put into evaluation mode, so that dropout and stochastic depth are off.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network: Network = network.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a method may build upon.
+
+    Attributes:
+        student: the network that will be trained, already on its device.
+        terms: names of the losses wanted; the method returns exactly these and computes no others.
+        seed: seed of the run.
+        teacher: the frozen teacher, on the same device; None where a network is trained without one.
+        load_encoder: loads the frozen VQGAN encoder onto that device; only methods that need it call it.
+    """
+
+    student: Backbone
+    terms: frozenset[str]
+    seed: int
+    teacher: Frozen[Backbone] | None = None
+    load_encoder: Callable[[], Frozen[VqganEncoder]] | None = None
+
+
+class Method(nn.Module, ABC):
+    """A distillation method: from a student and a batch to `{name: loss}`, one scalar a name, unweighted.
+
+    The weights live in params.yaml, and their keys choose the terms. Parameters that a method registers (learnable
+    projections) are trained with the student; parameters without gradient (a history network) and buffers are
+    checkpointed with it. The teacher and other given networks are held in `Frozen` and belong to neither.
+
+    Attributes:
+        terms: every loss the method can return.
+    """
+
+    terms: ClassVar[frozenset[str]]
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        self.setting = setting
+
+    @abstractmethod
+    def forward(self, student: Backbone, batch: Batch) -> dict[str, Tensor]:
+        """Losses of one batch, by name: exactly the terms of the setting."""
+
+    def follow(self, step: int, student: Backbone, average: Backbone) -> None:
+        """Update state that follows the training, after the optimiser's step number `step` (from 1).
+
+        Args:
+            step: number of the step that was just taken.
+            student: the student after it.
+            average: the exponential moving average of the student after it.
+        """
+
+    def teach(self, image: Tensor) -> Tensor:
+        """The teacher's restored image, without gradient."""
+        if self.setting.teacher is None:
+            raise AssertionError(f"{type(self).__name__} needs a teacher")
+        with torch.no_grad():
+            restored: Tensor = self.setting.teacher.network(image)
+        return restored
+
+
+def batch_mean(values: Tensor) -> Tensor:
+    """Mean over all elements and, under distribution, over all processes, with gradient.
+
+    A loss that is not linear in means (a ratio of two) must take them over the whole batch, or it would change with
+    the number of processes.
+    """
+    mean = values.mean()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        total: Tensor = torch.distributed.nn.functional.all_reduce(mean)
+        return total / torch.distributed.get_world_size()
+    return mean

@@ -1,0 +1,44 @@
+"""Label-preserving changes of an image, and their exact inverse."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Symmetries(NamedTuple):
+    """Which changes each sample of a batch undergoes: boolean tensors of shape `B`.
+
+    Applied in the order invert (1 - x), flip of rows, flip of columns, transpose; undone in the reverse order. DUKD's
+    release undoes them in the same order, which is wrong for a transpose after exactly one flip; DCKD's is right.
+    """
+
+    invert: Tensor
+    rows: Tensor
+    columns: Tensor
+    transpose: Tensor
+
+    def apply(self, images: Tensor) -> Tensor:
+        """Change a batch of square images, `B C n n` in [0, 1]."""
+        images = torch.where(_per_sample(self.invert), 1 - images, images)
+        images = torch.where(_per_sample(self.rows), images.flip(-2), images)
+        images = torch.where(_per_sample(self.columns), images.flip(-1), images)
+        return torch.where(_per_sample(self.transpose), images.transpose(-1, -2), images)
+
+    def undo(self, images: Tensor) -> Tensor:
+        """Inverse of `apply`, also for images restored from changed ones."""
+        images = torch.where(_per_sample(self.transpose), images.transpose(-1, -2), images)
+        images = torch.where(_per_sample(self.columns), images.flip(-1), images)
+        images = torch.where(_per_sample(self.rows), images.flip(-2), images)
+        return torch.where(_per_sample(self.invert), 1 - images, images)
+
+
+def draw_symmetries(generators: list[torch.Generator], probability: float, device: torch.device) -> Symmetries:
+    """Draw each of the four changes for each sample with the same probability, from the sample's own generator."""
+    drawn = torch.stack([torch.rand(4, generator=generator) for generator in generators]) < probability
+    invert, rows, columns, transpose = drawn.to(device).unbind(1)
+    return Symmetries(invert, rows, columns, transpose)
+
+
+def _per_sample(flags: Tensor) -> Tensor:
+    return flags.view(-1, 1, 1, 1)

@@ -1,0 +1,19 @@
+"""Training without a teacher: the lower bound that every method is compared with."""
+
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from components.backbones.backbone import Backbone
+from components.methods.method import Batch, Method
+
+
+class Scratch(Method):
+    """L1 to the clean image: `reconstruction = mean|S(x) - y|`."""
+
+    terms: ClassVar[frozenset[str]] = frozenset({"reconstruction"})
+
+    def forward(self, student: Backbone, batch: Batch) -> dict[str, Tensor]:
+        """Losses of one batch."""
+        return {"reconstruction": F.l1_loss(student(batch.degraded), batch.clean)}

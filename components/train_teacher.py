@@ -1,0 +1,65 @@
+"""Step: the teacher, trained by its recipe or imported from a published checkpoint."""
+
+import logging
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from components.backbones.backbone import Backbone
+from components.backbones.weights import build_backbone, describe_backbone, load_published
+from components.methods.method import Method, Setting
+from components.methods.scratch import Scratch
+from components.run.params import Choice, build
+from components.run.step import run_step
+from components.tasks import TASKS
+from components.training.loop import Trained
+from components.training.networks import Teacher
+from components.training.outcome import validation_on, write_outcome
+from components.training.session import Session
+
+_LOG = logging.getLogger(__name__)
+
+
+def train_teacher(task: Choice, teacher: Teacher, raw: Path, lmdb: Path, output: Path) -> None:
+    """Train the task's teacher from scratch, or import the checkpoint that params name.
+
+    Args:
+        task: the task, whose scale the network gets.
+        teacher: its backbone, and its recipe or checkpoint.
+        raw: folder of fetched sources, to which the checkpoint is relative.
+        lmdb: the image store to train on.
+        output: folder to write `teacher.safetensors`, `history.csv` and `validation.csv` to.
+
+    Raises:
+        InputError: unknown backbone or argument, or a checkpoint that does not fit it.
+    """
+    restoration = build("tasks", TASKS, task)
+    description = describe_backbone(teacher.backbone, restoration.scale)
+
+    def make_network() -> Backbone:
+        return build_backbone("teachers.backbone", teacher.backbone, restoration.scale)
+
+    def write(trained: Trained) -> None:
+        write_outcome(output, "teacher", trained, description)
+
+    if teacher.training is None:
+        network = make_network()
+        path = raw / str(teacher.checkpoint)
+        _LOG.info("imported %s (%s)", path, load_published(network, path))
+        write(Trained(network))
+        return
+
+    def make_method(network: nn.Module, _: torch.device) -> Method:
+        return Scratch(Setting(network, Scratch.terms, seed=0))
+
+    session = Session(
+        "train teacher", restoration, teacher.training, lmdb, {"task": task, "backbone": teacher.backbone, "recipe": teacher.training}
+    )
+    session.run(
+        make_network, make_method, {"reconstruction": 1.0}, lambda store: validation_on(store, restoration), write
+    )
+
+
+if __name__ == "__main__":
+    run_step(train_teacher)

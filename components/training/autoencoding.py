@@ -1,0 +1,94 @@
+"""Losses of the VQ autoencoder, and the reseeding of codes that nothing uses."""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from components.backbones.vq_autoencoder import VqAutoencoder
+from components.images.metrics import psnr, quantise
+from components.images.store import Image, Store
+from components.methods.parts.draws import generator
+from components.methods.method import Batch, Method
+from components.training.loop import Row
+
+RESEED_EVERY = 50
+"""Steps after which codes that were not chosen once are moved onto encoded patches (ours)."""
+
+
+class Autoencoding(Method):
+    """Reconstruction, codebook and commitment losses of VQ-VAE (equation 3) on clean crops.
+
+    `reconstruction = mean|D(q(E(y))) - y|`, `codebook = mean (sg[z] - e)^2`, `commitment = mean (z - sg[e])^2`.
+    Gradient alone leaves most codes unused, so unused ones are reseeded with vectors of the current batch (ours).
+    """
+
+    terms: ClassVar[frozenset[str]] = frozenset({"reconstruction", "codebook", "commitment"})
+
+    used: Tensor
+    recent: Tensor
+
+    def __init__(self, autoencoder: VqAutoencoder, seed: int) -> None:
+        nn.Module.__init__(self)
+        self.seed = seed
+        codes = autoencoder.vqgan.quantize.embedding.weight
+        self.register_buffer("used", torch.zeros(len(codes), dtype=torch.bool))
+        self.register_buffer("recent", codes.detach().clone())
+
+    def forward(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Losses of one batch."""
+        coded = network(batch.clean)
+        self.used[coded.indices] = True
+        vectors = coded.latent.detach().permute(0, 2, 3, 1).reshape(-1, coded.latent.shape[1]).float()
+        self.recent.copy_(vectors[torch.arange(len(self.recent), device=vectors.device) % len(vectors)])
+        return {
+            "reconstruction": F.l1_loss(coded.image, batch.clean),
+            "codebook": F.mse_loss(coded.codes, coded.latent.detach()),
+            "commitment": F.mse_loss(coded.latent, coded.codes.detach()),
+        }
+
+    def follow(self, step: int, student: nn.Module, average: nn.Module) -> None:
+        """Reseed the codes that were not used since the last time."""
+        if step % RESEED_EVERY:
+            return
+        unused = (~self.used).nonzero().flatten()
+        order = torch.randperm(len(self.recent), generator=generator(self.seed, step)).to(unused.device)
+        for network in (student, average):
+            if isinstance(network, VqAutoencoder):
+                network.replace_codes(unused, self.recent[order[: len(unused)]])
+        self.used.zero_()
+
+
+def reconstruction_on(store: Store) -> Callable[[nn.Module], Row]:
+    """Measure an autoencoder on the store's validation images: RGB PSNR, codes in use, and their perplexity."""
+    records = store.records("validation")
+
+    @torch.inference_mode()
+    def measure(network: nn.Module) -> Row:
+        if not isinstance(network, VqAutoencoder):
+            raise TypeError(f"expected an autoencoder, not {type(network).__name__}")
+        device = next(network.parameters()).device
+        counts = torch.zeros(len(network.vqgan.quantize.embedding.weight), device=device)
+        scores = []
+        for record in records:
+            clean = _cropped(store.whole(record).clean, network.factor)
+            image = torch.from_numpy(clean).permute(2, 0, 1).unsqueeze(0).float().div(255)
+            coded = network(image.to(device))
+            counts += torch.bincount(coded.indices, minlength=len(counts))
+            scores.append(psnr(quantise(coded.image[0].permute(1, 2, 0).cpu().numpy()), clean))
+        shares = counts / counts.sum()
+        entropy = -(shares[shares > 0] * shares[shares > 0].log()).sum()
+        return {
+            "psnr": sum(scores) / len(scores),
+            "codes_in_use": float((counts > 0).sum()),
+            "perplexity": float(entropy.exp()),
+        }
+
+    return measure
+
+
+def _cropped(image: Image, multiple: int) -> Image:
+    height, width = (side - side % multiple for side in image.shape[:2])
+    return image[:height, :width]

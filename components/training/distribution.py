@@ -1,0 +1,35 @@
+"""Device, precision and processes: Accelerate decides, everybody else asks here."""
+
+import os
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+
+from components.training.recipe import Training
+
+
+def start(recipe: Training) -> Accelerator:
+    """Join the other processes (`torchrun`), if any, and choose the device: a GPU where there is one, else the CPU.
+
+    On the CPU only deterministic algorithms are used, so that one seed gives the same bytes.
+
+    Raises:
+        ValueError: the batch cannot be split evenly over the processes.
+    """
+    accelerator = Accelerator(
+        mixed_precision="bf16" if recipe.precision == "bf16" else "no",
+        # Every parameter takes part in every step, and no network here has buffers that follow the training.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=False)],
+    )
+    if recipe.batch % accelerator.num_processes:
+        raise ValueError(f"a batch of {recipe.batch} can't be split over {accelerator.num_processes} processes")
+    if accelerator.device.type == "cpu":
+        torch.use_deterministic_algorithms(mode=True)
+    return accelerator
+
+
+def loader_workers(accelerator: Accelerator) -> int:
+    """Processes that read crops: none on the CPU, where they would take the cores of the training itself."""
+    if accelerator.device.type == "cpu":
+        return 0
+    return max(1, min(8, len(os.sched_getaffinity(0)) // accelerator.num_processes - 1))

@@ -1,0 +1,190 @@
+"""The training loop: every network of the project is trained here, by any method."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+
+from components.images.patches import StepSampler, TrainingPatches
+from components.methods.parts.draws import mixed
+from components.methods.method import Batch, Method
+from components.run.progress import Progress
+from components.training.checkpoint import load_checkpoint, save_checkpoint
+from components.training.distribution import loader_workers
+from components.training.optimisation import make_optimiser, make_schedule
+from components.training.recipe import Training
+
+CHECKPOINT_SECONDS = 60.0
+
+Row = dict[str, float]
+
+
+class DivergedError(ArithmeticError):
+    """A loss was not finite; the message names the term and the step."""
+
+
+class Trainee(nn.Module):
+    """The network and its method as one module, so that one wrapper distributes, casts and synchronises both."""
+
+    def __init__(self, network: nn.Module, method: Method) -> None:
+        super().__init__()
+        self.network, self.method = network, method
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Losses by name."""
+        losses: dict[str, Tensor] = self.method(self.network, batch)
+        return losses
+
+
+@dataclass
+class Trained:
+    """What a training leaves.
+
+    Attributes:
+        network: the moving average of the trained network.
+        history: rows of step, learning rate, total loss and every term (means since the row before).
+        validation: rows of step and the validation scores.
+    """
+
+    network: nn.Module
+    history: list[Row] = field(default_factory=list)
+    validation: list[Row] = field(default_factory=list)
+
+
+def train(
+    title: str,
+    accelerator: Accelerator,
+    network: nn.Module,
+    method: Method,
+    weights: Mapping[str, float],
+    patches: TrainingPatches,
+    recipe: Training,
+    validate: Callable[[nn.Module], Row],
+    checkpoint: Path,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> Trained:
+    """Train `network` by `method` on `patches`.
+
+    A run that was killed goes on from `checkpoint` and ends with the same bytes as an unbroken one: crops and
+    everything drawn depend on the seed, the step and the sample alone, and the method's own state is checkpointed.
+
+    Args:
+        title: shown with the progress.
+        accelerator: device, precision and processes.
+        network: the network, on the accelerator's device.
+        method: its losses, on the same device.
+        weights: weight of each loss; the total is their weighted sum.
+        patches: the training crops.
+        recipe: steps, batch, optimiser, schedule, seed.
+        validate: measures the moving average on validation images.
+        checkpoint: where to keep the state of the run; removed by `forget` once the result is stored.
+        checkpoint_seconds: time between checkpoints.
+
+    Raises:
+        DivergedError: a loss was not finite.
+    """
+    trainee = Trainee(network, method)
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average_decay))
+    optimiser = make_optimiser(trainee.parameters(), recipe)
+    schedule = make_schedule(optimiser, recipe)
+    trained = Trained(average.module)
+    step = 0
+
+    if state := load_checkpoint(checkpoint):
+        trainee.load_state_dict(state["trainee"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        schedule.load_state_dict(state["schedule"])
+        trained.history, trained.validation = state["history"], state["validation"]
+        step = state["step"]
+        accelerator.print(f"{title}: going on from step {step} of {recipe.steps}")
+
+    wrapped, optimiser = accelerator.prepare(trainee, optimiser)
+    wrapped.train()
+    average.module.eval()
+    sums: dict[str, Tensor] = {}
+    logged, saved = step, monotonic()
+    shown = Progress(title, recipe.steps, start=step) if accelerator.is_main_process else None
+
+    for batch in _batches(patches, recipe, step, accelerator):
+        step = batch.step
+        # Dropout and its kin draw from the global generator: seeded by the step, a resumed run draws the same.
+        torch.manual_seed(mixed(recipe.seed, step, accelerator.process_index))
+        losses = wrapped(batch)
+        total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+        accelerator.backward(total)
+        optimiser.step()
+        learning_rate = schedule.get_last_lr()[0]
+        schedule.step()
+        optimiser.zero_grad(set_to_none=True)
+        average.update_parameters(network)
+        method.follow(step, network, average.module)
+
+        for name, loss in {"total": total, **losses}.items():
+            sums[name] = sums.get(name, torch.zeros_like(loss)) + loss.detach()
+        last = step == recipe.steps
+        if step % recipe.log_every and not last:
+            continue
+        # Sums that are not finite stay so: one look at them, one synchronisation, covers every step since the last.
+        row = _mean_row(step, step - logged, learning_rate, sums, accelerator)
+        trained.history.append(row)
+        sums, logged = {}, step
+        if shown:
+            shown.advance_to(step, loss=f"{row['total']:.4f}", images=f"{shown.rate() * recipe.batch:.0f}/s")
+        if step % recipe.validate_every == 0 or last:
+            trained.validation.append({"step": step, **validate(average.module)})
+        if accelerator.is_main_process and not last and monotonic() - saved >= checkpoint_seconds:
+            saved = monotonic()
+            save_checkpoint(
+                checkpoint,
+                {
+                    "trainee": trainee.state_dict(),
+                    "average": average.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "schedule": schedule.state_dict(),
+                    "history": trained.history,
+                    "validation": trained.validation,
+                    "step": step,
+                },
+            )
+    if shown:
+        shown.close()
+    return trained
+
+
+def forget(checkpoint: Path) -> None:
+    """Remove the checkpoint of a run whose result is stored."""
+    checkpoint.unlink(missing_ok=True)
+
+
+def _batches(patches: TrainingPatches, recipe: Training, done: int, accelerator: Accelerator) -> Iterator[Batch]:
+    """This process's share of every step's batch, from the step after `done`, on the device."""
+    sampler = StepSampler(
+        done + 1, recipe.steps, recipe.batch, rank=accelerator.process_index, world_size=accelerator.num_processes
+    )
+    on_gpu = accelerator.device.type != "cpu"
+    loader = DataLoader(patches, batch_sampler=sampler, num_workers=loader_workers(accelerator), pin_memory=on_gpu)
+    for step, crops in enumerate(loader, start=done + 1):
+        degraded, clean = (crops[name].to(accelerator.device, non_blocking=on_gpu) for name in ("degraded", "clean"))
+        yield Batch(degraded, clean, crops["seed"], step)
+
+
+def _mean_row(step: int, count: int, learning_rate: float, sums: dict[str, Tensor], accelerator: Accelerator) -> Row:
+    means = torch.stack(list(sums.values())).float() / count
+    means = accelerator.reduce(means, reduction="mean")
+    row = dict(zip(sums, means.tolist(), strict=True))
+    wrong = [name for name, value in row.items() if not math.isfinite(value)]
+    if wrong:
+        terms = ", ".join(name for name in wrong if name != "total") or "total"
+        raise DivergedError(
+            f"the loss is not finite: {terms}, between steps {step - count + 1} and {step}. "
+            "Lower the learning rate or that term's weight."
+        )
+    return {"step": float(step), "learning_rate": learning_rate, **row}

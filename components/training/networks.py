@@ -1,0 +1,45 @@
+"""The typed sections that say which networks a task has."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from components.run.params import Choice, Params
+from components.training.recipe import Training
+
+
+class Student(Params):
+    """The small network and how it is trained; every method trains the same."""
+
+    backbone: Choice
+    training: Training
+
+
+class Expected(Params):
+    """The gate of a teacher: its mean PSNR (dB) on a test set, and how much less still passes."""
+
+    dataset: str
+    psnr: float
+    tolerance: float = Field(ge=0)
+
+
+class Teacher(Params):
+    """The large network: trained here, or a published checkpoint.
+
+    Attributes:
+        backbone: its architecture.
+        checkpoint: file of published weights, relative to the folder of fetched sources (`<source>/<file>`).
+        training: how it is trained where no checkpoint is given.
+        expected: the score without which the run stops.
+    """
+
+    backbone: Choice
+    checkpoint: str | None = None
+    training: Training | None = None
+    expected: Expected
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.checkpoint is None) == (self.training is None):
+            raise ValueError("give either checkpoint (published weights) or training (a recipe)")
+        return self

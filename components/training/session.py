@@ -1,0 +1,83 @@
+"""One training from its recipe to its outcome on disk: what the steps that train have in common."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel
+from torch import nn
+
+from components.images.patches import TrainingPatches
+from components.images.store import Store
+from components.methods.method import Method
+from components.run.errors import InputError
+from components.tasks.task import Task
+from components.training.checkpoint import checkpoint_path
+from components.training.distribution import start
+from components.training.loop import Row, Trained, forget, train
+from components.training.recipe import Training
+
+
+@dataclass(frozen=True)
+class Session:
+    """A training to be run.
+
+    Attributes:
+        title: shown with the progress, and the checkpoint's name.
+        task: what degrades and measures.
+        recipe: steps, batch, optimiser, schedule, seed.
+        lmdb: the image store.
+        values: the params that the result depends on.
+        files: the input files that it depends on, the store's excepted.
+    """
+
+    title: str
+    task: Task
+    recipe: Training
+    lmdb: Path
+    values: dict[str, BaseModel]
+    files: list[Path] = field(default_factory=list)
+
+    def run(
+        self,
+        make_network: Callable[[], nn.Module],
+        make_method: Callable[[nn.Module, torch.device], Method],
+        weights: Mapping[str, float],
+        validate: Callable[[Store], Callable[[nn.Module], Row]],
+        write: Callable[[Trained], None],
+    ) -> None:
+        """Build the network and the method from the seed, train, and write the outcome in the main process.
+
+        Args:
+            make_network: the network with its initial weights.
+            make_method: the method for that network, on a device.
+            weights: weight of each of its losses.
+            validate: from the store to what measures the network.
+            write: stores the outcome; the checkpoint is forgotten after it.
+
+        Raises:
+            InputError: the recipe does not fit the data or the processes.
+        """
+        store = Store(self.lmdb)
+        if not store.records("validation"):
+            raise InputError(f"{self.lmdb}: no validation image; name a dataset in the collection's validation split.")
+        accelerator = start(self.recipe)
+        torch.manual_seed(self.recipe.seed)
+        network = make_network().to(accelerator.device)
+        checkpoint = checkpoint_path(self.title.replace(" ", "-"), self.values, [self.lmdb / "data.mdb", *self.files])
+        trained = train(
+            title=self.title,
+            accelerator=accelerator,
+            network=network,
+            method=make_method(network, accelerator.device),
+            weights=weights,
+            patches=TrainingPatches(store, self.task, self.recipe.patch, self.recipe.seed, augment=True),
+            recipe=self.recipe,
+            validate=validate(store),
+            checkpoint=checkpoint,
+        )
+        if accelerator.is_main_process:
+            write(trained)
+            forget(checkpoint)
+        accelerator.end_training()
