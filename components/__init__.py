@@ -1,0 +1,1 @@
+"""What steps are made of: files are steps, folders are parts."""

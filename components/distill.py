@@ -4,13 +4,12 @@ from pathlib import Path
 
 import torch
 from pydantic import Field
-from torch import nn
 
 from components.backbones.backbone import Backbone
 from components.backbones.encoder_weights import load_encoder
 from components.backbones.weights import build_backbone, describe_backbone, load_backbone
 from components.methods import METHODS
-from components.methods.method import Frozen, Method, Setting
+from components.methods.method import Distillation, Frozen, Setting
 from components.run.errors import InputError, unknown_name
 from components.run.files import read_json, sha256_of
 from components.run.params import Choice, bind, build
@@ -69,7 +68,7 @@ def distill(
     def make_network() -> Backbone:
         return build_backbone("params.yaml: students.backbone", student.backbone, restoration.scale)
 
-    def make_method(network: nn.Module, device: torch.device) -> Method:
+    def make_method(network: Backbone, device: torch.device) -> Distillation:
         setting = Setting(
             student=network,
             terms=frozenset(method.weights),
@@ -79,7 +78,7 @@ def distill(
         )
         return make(setting, **arguments).to(device)
 
-    def write(trained: Trained) -> None:
+    def write(trained: Trained[Backbone]) -> None:
         write_outcome(output, "student", trained, describe_backbone(student.backbone, restoration.scale))
 
     session = Session(

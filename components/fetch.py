@@ -63,9 +63,17 @@ def _fetch_file(file: SourceFile, folder: Path) -> None:
         elif (folder / name).exists():
             raise InputError(f"{shown(file.url)}: the source has another file {name!r} already; write a `name`.")
         else:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, folder / name)
+            _copy(path, folder / name)
         _log.info(f"{folder.name}: {name}, {path.stat().st_size} bytes")
+
+
+def _copy(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.copyfile(path, target)
+    except OSError as error:
+        error.filename = str(target)  # shutil names the file that it reads, a user's full disk is the other
+        raise
 
 
 if __name__ == "__main__":

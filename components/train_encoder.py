@@ -4,28 +4,34 @@ import logging
 from pathlib import Path
 from typing import Any, Self
 
-import torch
 from pydantic import model_validator
-from torch import nn
 
 from components.backbones.encoder_weights import load_released_encoder
 from components.backbones.vq_autoencoder import VqAutoencoder
 from components.backbones.vqgan import VqganEncoder
 from components.backbones.weights import save_network
-from components.images.store import Store
-from components.methods.method import Method
 from components.run.errors import InputError
 from components.run.files import write_json, written_whole
 from components.run.params import Choice, Params, bind, build
 from components.run.step import run_step
 from components.tasks import TASKS
 from components.training.autoencoding import Autoencoding, reconstruction_on
-from components.training.loop import Row, Trained
+from components.training.loop import Trained
 from components.training.outcome import HISTORY, VALIDATION, write_rows
 from components.training.recipe import Training
 from components.training.session import Session
 
+MEASURES = ("psnr", "codes_in_use", "perplexity")
+
 _LOG = logging.getLogger(__name__)
+
+
+class Weights(Params):
+    """Weights of the autoencoder's losses; 0.25 is VQ-VAE's."""
+
+    reconstruction: float = 1.0
+    codebook: float = 1.0
+    commitment: float = 0.25
 
 
 class Encoder(Params):
@@ -35,20 +41,18 @@ class Encoder(Params):
         network: arguments of `VqganEncoder`; empty for the released f=16 network with 1024 codes.
         checkpoint: file of released weights, relative to the folder of fetched sources.
         training: how it is trained where no checkpoint is given.
-        weights: of reconstruction, codebook and commitment in that training.
+        weights: of the losses in that training.
     """
 
     network: dict[str, Any]
     checkpoint: str | None = None
     training: Training | None = None
-    weights: dict[str, float] = {"reconstruction": 1.0, "codebook": 1.0, "commitment": 0.25}
+    weights: Weights = Weights()
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
         if (self.checkpoint is None) == (self.training is None):
             raise ValueError("give either checkpoint (released weights) or training (a recipe)")
-        if set(self.weights) != Autoencoding.terms:
-            raise ValueError(f"weights: name exactly {', '.join(sorted(Autoencoding.terms))}")
         return self
 
 
@@ -69,31 +73,22 @@ def train_encoder(task: Choice, encoder: Encoder, raw: Path, lmdb: Path, output:
     restoration = build("tasks", TASKS, task)
     arguments = bind("params.yaml: encoders.network", VqganEncoder, encoder.network)
 
-    def write(trained: Trained) -> None:
-        kept = trained.network.vqgan if isinstance(trained.network, VqAutoencoder) else trained.network
+    def write(network: VqganEncoder, trained: Trained[VqAutoencoder] | None = None) -> None:
+        history, validation = (trained.history, trained.validation) if trained else ([], [])
         with written_whole(output) as partial:
             partial.mkdir()
-            save_network(partial / "encoder.safetensors", kept, {"encoder": encoder.network})
-            write_rows(partial / HISTORY, trained.history)
-            write_rows(partial / VALIDATION, trained.validation)
-        last: Row | dict[str, None] = trained.validation[-1] if trained.validation else {}
-        names = ("psnr", "codes_in_use", "perplexity")
-        write_json(scores, {"codes": arguments["codes"], **{name: last.get(name) for name in names}})
+            save_network(partial / "encoder.safetensors", network, {"encoder": encoder.network})
+            write_rows(partial / HISTORY, history)
+            write_rows(partial / VALIDATION, validation)
+        measured = {name: validation[-1][name] if validation else None for name in MEASURES}
+        write_json(scores, {"codes": arguments["codes"], **measured})
 
     if encoder.training is None:
         network = VqganEncoder(**arguments)
         path = raw / str(encoder.checkpoint)
         _LOG.info("imported %s (%s)", path, load_released_encoder(network, path))
-        write(Trained(network))
+        write(network)
         return
-
-    def make_method(network: nn.Module, device: torch.device) -> Method:
-        if not isinstance(network, VqAutoencoder):
-            raise TypeError(f"expected an autoencoder, not {type(network).__name__}")
-        return Autoencoding(network, recipe.seed).to(device)
-
-    def validate(store: Store) -> Any:
-        return reconstruction_on(store)
 
     recipe = encoder.training
     factor = 2 ** (len(arguments["multipliers"]) - 1)
@@ -102,10 +97,13 @@ def train_encoder(task: Choice, encoder: Encoder, raw: Path, lmdb: Path, output:
             f"params.yaml: encoders.training.patch: {recipe.patch} degraded pixels are "
             f"{recipe.patch * restoration.scale} clean ones, no multiple of {factor}, the side of a code."
         )
-    session = Session(
-        "train encoder", restoration, recipe, lmdb, {"task": task, "encoder": encoder}
+    Session("train encoder", restoration, recipe, lmdb, {"task": task, "encoder": encoder}).run(
+        make_network=lambda: VqAutoencoder(VqganEncoder(**arguments)),
+        make_method=lambda network, device: Autoencoding(network, recipe.seed).to(device),
+        weights=encoder.weights.model_dump(),
+        validate=reconstruction_on,
+        write=lambda trained: write(trained.network.vqgan, trained),
     )
-    session.run(lambda: VqAutoencoder(VqganEncoder(**arguments)), make_method, encoder.weights, validate, write)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,10 @@ import logging
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from components.backbones.backbone import Backbone
 from components.backbones.weights import build_backbone, describe_backbone, load_published
-from components.methods.method import Method, Setting
+from components.methods.method import Setting
 from components.methods.scratch import Scratch
 from components.run.params import Choice, build
 from components.run.step import run_step
@@ -40,7 +39,7 @@ def train_teacher(task: Choice, teacher: Teacher, raw: Path, lmdb: Path, output:
     def make_network() -> Backbone:
         return build_backbone("teachers.backbone", teacher.backbone, restoration.scale)
 
-    def write(trained: Trained) -> None:
+    def write(trained: Trained[Backbone]) -> None:
         write_outcome(output, "teacher", trained, description)
 
     if teacher.training is None:
@@ -50,11 +49,15 @@ def train_teacher(task: Choice, teacher: Teacher, raw: Path, lmdb: Path, output:
         write(Trained(network))
         return
 
-    def make_method(network: nn.Module, _: torch.device) -> Method:
+    def make_method(network: Backbone, _: torch.device) -> Scratch:
         return Scratch(Setting(network, Scratch.terms, seed=0))
 
     session = Session(
-        "train teacher", restoration, teacher.training, lmdb, {"task": task, "backbone": teacher.backbone, "recipe": teacher.training}
+        "train teacher",
+        restoration,
+        teacher.training,
+        lmdb,
+        {"task": task, "backbone": teacher.backbone, "recipe": teacher.training},
     )
     session.run(
         make_network, make_method, {"reconstruction": 1.0}, lambda store: validation_on(store, restoration), write

@@ -56,7 +56,7 @@ def raw(tmp_path):
 
 @pytest.fixture
 def entries(raw):
-    sizes = [(60, 41), (24, 24), (35, 90), (20, 30), (48, 48), (61, 37), (50, 50)]
+    sizes = [(60, 41), (24, 24), (35, 90), (20, 30), (60, 41), (61, 37), (50, 50)]
     training = [entry_of(raw, "training", f"t{n}", photograph(n, *size)) for n, size in enumerate(sizes)]
     kept_out = [entry_of(raw, split, split, photograph(9, 61, 43)) for split in ("validation", "test")]
     return training + kept_out

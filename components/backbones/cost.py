@@ -27,4 +27,5 @@ def count_flops(network: Backbone) -> int:
     height, width = (-(-side // network.scale // step) * step for side in (OUTPUT_HEIGHT, OUTPUT_WIDTH))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         counted(torch.empty(1, 3, height, width, device="meta"))
-    return counter.get_total_flops() // 2
+    total: int = counter.get_total_flops()
+    return total // 2

@@ -17,8 +17,7 @@ class Decoder(nn.Module):
         self.conv_in = nn.Conv2d(code_size, widths[-1], 3, padding=1)
         self.mid = Middle(widths[-1], groups)
         self.blocks = nn.ModuleList(
-            ResnetBlock(inputs, outputs, groups)
-            for inputs, outputs in zip(widths[:0:-1], widths[-2::-1], strict=True)
+            ResnetBlock(inputs, outputs, groups) for inputs, outputs in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
         self.norm_out = nn.GroupNorm(groups, widths[0], eps=1e-6)
         self.conv_out = nn.Conv2d(widths[0], 3, 3, padding=1)
@@ -60,8 +59,7 @@ class VqAutoencoder(nn.Module):
     def __init__(self, encoder: VqganEncoder) -> None:
         super().__init__()
         self.vqgan = encoder
-        levels = encoder.encoder.down
-        widths = [level.block[0].conv2.out_channels for level in levels]
+        widths = [level.width for level in encoder.encoder.levels()]
         self.factor = 2 ** (len(widths) - 1)
         groups = encoder.encoder.norm_out.num_groups
         self.decoder = Decoder(widths, encoder.quantize.embedding.embedding_dim, groups)

@@ -5,6 +5,7 @@ Parameter names follow the release of taming-transformers, so that its f=16, 102
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -82,9 +83,15 @@ class Level(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, blocks: int, groups: int, *, coarsest: bool) -> None:
         super().__init__()
+        self.width = outputs
         self.block = nn.ModuleList(ResnetBlock(outputs if i else inputs, outputs, groups) for i in range(blocks))
         self.attn = nn.ModuleList(AttentionBlock(outputs, groups) for _ in range(blocks if coarsest else 0))
         self.downsample = None if coarsest else Downsample(outputs)
+
+    def first(self, features: Tensor) -> Tensor:
+        """Output of the first block, which is what is tapped."""
+        tapped: Tensor = self.block[0](features)
+        return tapped
 
     def rest(self, features: Tensor) -> Tensor:
         """Everything behind the first block, whose output is `features`."""
@@ -111,19 +118,23 @@ class Encoder(nn.Module):
         self.norm_out = nn.GroupNorm(groups, widths[-1], eps=1e-6)
         self.conv_out = nn.Conv2d(widths[-1], latent, 3, padding=1)
 
+    def levels(self) -> list[Level]:
+        """The levels, shallow to deep."""
+        return [cast("Level", level) for level in self.down]
+
     def taps(self, image: Tensor) -> tuple[Tensor, ...]:
         """Output of the first block of each level, shallow to deep; nothing behind the last is computed."""
         taps: list[Tensor] = []
         features = self.conv_in(image)
-        for level in self.down:
-            if taps:
-                features = self.down[len(taps) - 1].rest(taps[-1])
-            taps.append(level.block[0](features))
+        for level, above in zip(self.levels(), [None, *self.levels()], strict=False):
+            if above is not None:
+                features = above.rest(taps[-1])
+            taps.append(level.first(features))
         return tuple(taps)
 
     def latent(self, deepest: Tensor) -> Tensor:
         """The latent, from the deepest tap."""
-        features = self.mid(self.down[-1].rest(deepest))
+        features = self.mid(self.levels()[-1].rest(deepest))
         latent: Tensor = self.conv_out(F.silu(self.norm_out(features)))
         return latent
 

@@ -104,7 +104,9 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
             return load_file(path), "safetensors"
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such checkpoint. Is its source listed in collections.<task>.checkpoints?") from None
+        raise InputError(
+            f"{path}: no such checkpoint. Is its source listed in collections.<task>.checkpoints?"
+        ) from None
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
         raise InputError(

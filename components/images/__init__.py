@@ -1,0 +1,1 @@
+"""Pixels: files, datasets, the image store, patches, bicubic, metrics. No networks here."""

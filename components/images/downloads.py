@@ -16,8 +16,8 @@ from components.images.servers import Answer, Ask, Interrupted, shown
 from components.run.errors import InputError
 from components.run.progress import Progress
 
-RETRY = Retry(total=6, backoff_factor=1.0, backoff_jitter=1.0, backoff_max=60.0)
-"""Seven tries without a new byte, after waits of 0, 2, 4, 8, 16 and 32 seconds and up to one more."""
+RETRY = Retry(total=5, backoff_factor=1.0, backoff_jitter=1.0, backoff_max=60.0)
+"""Six tries without a new byte, after waits of 0, 2, 4, 8 and 16 seconds and up to one more."""
 LONGEST_WAIT = 300.0
 """Seconds that a server may ask to wait; one that asks for more is left for another day."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from components.images.datasets import Split
 from components.run.errors import InputError
 from components.run.files import write_text
+from components.run.params import typed
 
 
 @dataclass(frozen=True, order=True)
@@ -64,4 +65,4 @@ def read_manifest(path: Path) -> list[Entry]:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != COLUMNS:
             raise InputError(f"{path}: not a manifest: its columns are {reader.fieldnames}, expected {list(COLUMNS)}.")
-        return [Entry(**{**row, "height": int(row["height"]), "width": int(row["width"])}) for row in reader]
+        return [typed(Entry, row, f"{path}: line {line}") for line, row in enumerate(reader, start=2)]

@@ -2,10 +2,10 @@
 
 from components.methods.dckd import Dckd
 from components.methods.logits import Logits
-from components.methods.method import Method
+from components.methods.method import Distillation
 from components.methods.scratch import Scratch
 
-METHODS: dict[str, type[Method]] = {
+METHODS: dict[str, type[Distillation]] = {
     "scratch": Scratch,
     "logits": Logits,
     "dckd": Dckd,

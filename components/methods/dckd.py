@@ -11,9 +11,9 @@ from torch import Tensor
 
 from components.backbones.backbone import Backbone
 from components.backbones.vqgan import VqganEncoder
+from components.methods.method import Batch, Distillation, Frozen, Setting, batch_mean
 from components.methods.parts.degradations import Bank, degrade
 from components.methods.parts.draws import sample_generators
-from components.methods.method import Batch, Frozen, Method, Setting, batch_mean
 from components.methods.parts.symmetries import draw_symmetries
 from components.run.errors import InputError
 from components.run.params import Params
@@ -63,7 +63,7 @@ class Negatives(Params):
         return self
 
 
-class Dckd(Method):
+class Dckd(Distillation):
     """Dynamic contrastive regularisation and distribution mapping on top of logits (equation 10).
 
     With student S, teacher T, clean image y, degraded x, VQGAN taps f_1..f_5 and codebook distances d:
@@ -126,10 +126,10 @@ class Dckd(Method):
             self.history.eval()
         return self
 
-    def forward(self, student: Backbone, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""
         wanted = self.setting.terms
-        restored = student(batch.degraded)
+        restored = network(batch.degraded)
         label, consistent_label = self._labels(batch)
         losses: dict[str, Tensor] = {}
         if "reconstruction" in wanted:
@@ -149,17 +149,17 @@ class Dckd(Method):
                 losses["codes"] = code_cross_entropy(distances, label_distances, self.cross_entropy)
         return losses
 
-    def follow(self, step: int, student: Backbone, average: Backbone) -> None:
+    def follow(self, step: int, network: Backbone, average: Backbone) -> None:
         """Refresh the history network when its interval is over."""
         rule = self.history_rule
         if self.history is None or not is_refresh(step, rule.intervals, rule.phase):
             return
-        source = average if rule.source == "average" else student
+        source = average if rule.source == "average" else network
         with torch.no_grad():
             for kept, new in zip(self.history.parameters(), source.parameters(), strict=True):
                 kept.lerp_(new.to(kept), 1 - rule.keep)
-            for kept, new in zip(self.history.buffers(), source.buffers(), strict=True):
-                kept.copy_(new)
+            for buffer, current in zip(self.history.buffers(), source.buffers(), strict=True):
+                buffer.copy_(current)
 
     def _labels(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The teacher's image of the input, and of its changed copy, changed back; one pass for both."""

@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from components.backbones.backbone import Backbone
-from components.methods.method import Batch, Method
+from components.methods.method import Batch, Distillation
 
 
-class Logits(Method):
+class Logits(Distillation):
     """L1 to the clean image and to the teacher's (DCKD, equations 2 and 3).
 
     `reconstruction = mean|S(x) - y|`, `logits = mean|S(x) - T(x)|`; the teacher's image is not clamped.
@@ -19,9 +19,9 @@ class Logits(Method):
 
     terms: ClassVar[frozenset[str]] = frozenset({"reconstruction", "logits"})
 
-    def forward(self, student: Backbone, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""
-        restored = student(batch.degraded)
+        restored = network(batch.degraded)
         losses: dict[str, Tensor] = {}
         if "reconstruction" in self.setting.terms:
             losses["reconstruction"] = F.l1_loss(restored, batch.clean)

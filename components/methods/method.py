@@ -62,12 +62,11 @@ class Setting:
     load_encoder: Callable[[], Frozen[VqganEncoder]] | None = None
 
 
-class Method(nn.Module, ABC):
-    """A distillation method: from a student and a batch to `{name: loss}`, one scalar a name, unweighted.
+class Method(nn.Module, ABC, Generic[Network]):
+    """Losses of a network: from the network and a batch to `{name: loss}`, one scalar a name, unweighted.
 
-    The weights live in params.yaml, and their keys choose the terms. Parameters that a method registers (learnable
-    projections) are trained with the student; parameters without gradient (a history network) and buffers are
-    checkpointed with it. The teacher and other given networks are held in `Frozen` and belong to neither.
+    Parameters that a method registers (learnable projections) are trained with the network; parameters without
+    gradient (a history network) and buffers are checkpointed with it. Networks held in `Frozen` belong to neither.
 
     Attributes:
         terms: every loss the method can return.
@@ -75,22 +74,29 @@ class Method(nn.Module, ABC):
 
     terms: ClassVar[frozenset[str]]
 
-    def __init__(self, setting: Setting) -> None:
-        super().__init__()
-        self.setting = setting
-
     @abstractmethod
-    def forward(self, student: Backbone, batch: Batch) -> dict[str, Tensor]:
-        """Losses of one batch, by name: exactly the terms of the setting."""
+    def forward(self, network: Network, batch: Batch) -> dict[str, Tensor]:
+        """Losses of one batch, by name."""
 
-    def follow(self, step: int, student: Backbone, average: Backbone) -> None:
+    def follow(self, step: int, network: Network, average: Network) -> None:
         """Update state that follows the training, after the optimiser's step number `step` (from 1).
 
         Args:
             step: number of the step that was just taken.
-            student: the student after it.
-            average: the exponential moving average of the student after it.
+            network: the network after it.
+            average: the exponential moving average of the network after it.
         """
+
+
+class Distillation(Method[Backbone]):
+    """A distillation method: the losses of a student, in the setting of its teacher.
+
+    The weights live in params.yaml; their keys choose the terms, and `forward` returns exactly these.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        self.setting = setting
 
     def teach(self, image: Tensor) -> Tensor:
         """The teacher's restored image, without gradient."""
@@ -109,6 +115,6 @@ def batch_mean(values: Tensor) -> Tensor:
     """
     mean = values.mean()
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        total: Tensor = torch.distributed.nn.functional.all_reduce(mean)
+        total: Tensor = torch.distributed.nn.functional.all_reduce(mean)  # type: ignore[no-untyped-call]
         return total / torch.distributed.get_world_size()
     return mean

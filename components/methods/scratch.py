@@ -6,14 +6,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from components.backbones.backbone import Backbone
-from components.methods.method import Batch, Method
+from components.methods.method import Batch, Distillation
 
 
-class Scratch(Method):
+class Scratch(Distillation):
     """L1 to the clean image: `reconstruction = mean|S(x) - y|`."""
 
     terms: ClassVar[frozenset[str]] = frozenset({"reconstruction"})
 
-    def forward(self, student: Backbone, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""
-        return {"reconstruction": F.l1_loss(student(batch.degraded), batch.clean)}
+        return {"reconstruction": F.l1_loss(network(batch.degraded), batch.clean)}

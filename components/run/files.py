@@ -27,7 +27,7 @@ def written_whole(path: Path) -> Iterator[Path]:
             _flush(partial)
         elif path.is_dir():
             _remove(path)
-        os.replace(partial, path)
+        partial.replace(path)
     except BaseException:
         _remove(partial)
         raise

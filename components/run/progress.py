@@ -19,7 +19,9 @@ class Progress:
 
     def __init__(self, title: str, total: int, unit: str = "step", start: int = 0) -> None:
         self._terminal = sys.stderr.isatty()
-        self._bar = tqdm(total=total, initial=start, desc=title, unit=unit, disable=not self._terminal, dynamic_ncols=True)
+        self._bar = tqdm(
+            total=total, initial=start, desc=title, unit=unit, disable=not self._terminal, dynamic_ncols=True
+        )
         self._title, self._total, self._unit = title, total, unit
         self._done, self._start, self._began = start, start, time.monotonic()
         self._spoke = self._began
@@ -54,7 +56,8 @@ class Progress:
         left = (self._total - self._done) / max(rate, 1e-9)
         values = "".join(f" {name}={value}" for name, value in self._values.items())
         sys.stderr.write(
-            f"{self._title}: {self._unit} {self._done}/{self._total}{values} {rate:.1f} {self._unit}/s {left:.0f} s left\n"
+            f"{self._title}: {self._unit} {self._done}/{self._total}{values} "
+            f"{rate:.1f} {self._unit}/s {left:.0f} s left\n"
         )
         sys.stderr.flush()
 

@@ -4,7 +4,6 @@ import argparse
 import errno
 import inspect
 import logging
-import os
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -33,7 +32,10 @@ def run_step(step: Callable[..., None], arguments: Sequence[str] | None = None) 
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}:
             raise
-        _fail(f"{error.filename or 'write'}: {error.strerror}. Nothing half-written was kept; free space or pick another place, then rerun.")
+        _fail(
+            f"{error.filename or 'write'}: {error.strerror}. Nothing half-written was kept: "
+            "free space or choose another place, then run again."
+        )
 
 
 def parse(step: Callable[..., None], arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -55,7 +57,9 @@ def parse(step: Callable[..., None], arguments: Sequence[str] | None = None) -> 
             found[name] = typed(hints[name], section(values, name), f"{PARAMS_FILE}: {name}")
         else:
             entry = section(values, f"{name}s", flags[name])
-            found[name] = typed(hints[name], _named(hints[name], entry, flags[name]), f"{PARAMS_FILE}: {name}s.{flags[name]}")
+            found[name] = typed(
+                hints[name], _named(hints[name], entry, flags[name]), f"{PARAMS_FILE}: {name}s.{flags[name]}"
+            )
     return found
 
 
@@ -79,7 +83,9 @@ def _parser(step: Callable[..., None], names: Sequence[str], hints: dict[str, An
         if hints[name] is Path:
             parser.add_argument(flag, dest=name, type=Path, required=True)
         else:
-            parser.add_argument(flag, dest=name, metavar="ENTRY", help=f"entry of {name}s in params.yaml (default: the section {name})")
+            parser.add_argument(
+                flag, dest=name, metavar="ENTRY", help=f"entry of {name}s in params.yaml (default: the section {name})"
+            )
     return parser
 
 

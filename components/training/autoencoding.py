@@ -5,20 +5,20 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from components.backbones.vq_autoencoder import VqAutoencoder
 from components.images.metrics import psnr, quantise
 from components.images.store import Image, Store
-from components.methods.parts.draws import generator
 from components.methods.method import Batch, Method
+from components.methods.parts.draws import generator
 from components.training.loop import Row
 
 RESEED_EVERY = 50
 """Steps after which codes that were not chosen once are moved onto encoded patches (ours)."""
 
 
-class Autoencoding(Method):
+class Autoencoding(Method[VqAutoencoder]):
     """Reconstruction, codebook and commitment losses of VQ-VAE (equation 3) on clean crops.
 
     `reconstruction = mean|D(q(E(y))) - y|`, `codebook = mean (sg[z] - e)^2`, `commitment = mean (z - sg[e])^2`.
@@ -31,13 +31,13 @@ class Autoencoding(Method):
     recent: Tensor
 
     def __init__(self, autoencoder: VqAutoencoder, seed: int) -> None:
-        nn.Module.__init__(self)
+        super().__init__()
         self.seed = seed
         codes = autoencoder.vqgan.quantize.embedding.weight
         self.register_buffer("used", torch.zeros(len(codes), dtype=torch.bool))
         self.register_buffer("recent", codes.detach().clone())
 
-    def forward(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, network: VqAutoencoder, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""
         coded = network(batch.clean)
         self.used[coded.indices] = True
@@ -49,26 +49,23 @@ class Autoencoding(Method):
             "commitment": F.mse_loss(coded.latent, coded.codes.detach()),
         }
 
-    def follow(self, step: int, student: nn.Module, average: nn.Module) -> None:
+    def follow(self, step: int, network: VqAutoencoder, average: VqAutoencoder) -> None:
         """Reseed the codes that were not used since the last time."""
         if step % RESEED_EVERY:
             return
         unused = (~self.used).nonzero().flatten()
         order = torch.randperm(len(self.recent), generator=generator(self.seed, step)).to(unused.device)
-        for network in (student, average):
-            if isinstance(network, VqAutoencoder):
-                network.replace_codes(unused, self.recent[order[: len(unused)]])
+        for coder in (network, average):
+            coder.replace_codes(unused, self.recent[order[: len(unused)]])
         self.used.zero_()
 
 
-def reconstruction_on(store: Store) -> Callable[[nn.Module], Row]:
+def reconstruction_on(store: Store) -> Callable[[VqAutoencoder], Row]:
     """Measure an autoencoder on the store's validation images: RGB PSNR, codes in use, and their perplexity."""
     records = store.records("validation")
 
     @torch.inference_mode()
-    def measure(network: nn.Module) -> Row:
-        if not isinstance(network, VqAutoencoder):
-            raise TypeError(f"expected an autoencoder, not {type(network).__name__}")
+    def measure(network: VqAutoencoder) -> Row:
         device = next(network.parameters()).device
         counts = torch.zeros(len(network.vqgan.quantize.embedding.weight), device=device)
         scores = []

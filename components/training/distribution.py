@@ -5,6 +5,7 @@ import os
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
+from components.run.errors import InputError
 from components.training.recipe import Training
 
 
@@ -14,7 +15,7 @@ def start(recipe: Training) -> Accelerator:
     On the CPU only deterministic algorithms are used, so that one seed gives the same bytes.
 
     Raises:
-        ValueError: the batch cannot be split evenly over the processes.
+        InputError: the batch cannot be split evenly over the processes.
     """
     accelerator = Accelerator(
         mixed_precision="bf16" if recipe.precision == "bf16" else "no",
@@ -22,7 +23,7 @@ def start(recipe: Training) -> Accelerator:
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=False)],
     )
     if recipe.batch % accelerator.num_processes:
-        raise ValueError(f"a batch of {recipe.batch} can't be split over {accelerator.num_processes} processes")
+        raise InputError(f"training.batch: {recipe.batch} can't be split over {accelerator.num_processes} processes")
     if accelerator.device.type == "cpu":
         torch.use_deterministic_algorithms(mode=True)
     return accelerator
@@ -32,4 +33,5 @@ def loader_workers(accelerator: Accelerator) -> int:
     """Processes that read crops: none on the CPU, where they would take the cores of the training itself."""
     if accelerator.device.type == "cpu":
         return 0
-    return max(1, min(8, len(os.sched_getaffinity(0)) // accelerator.num_processes - 1))
+    processes: int = accelerator.num_processes
+    return max(1, min(8, len(os.sched_getaffinity(0)) // processes - 1))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
+from typing import Generic, cast
 
 import torch
 from accelerate import Accelerator
@@ -13,8 +14,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from components.images.patches import StepSampler, TrainingPatches
+from components.methods.method import Batch, Method, Network
 from components.methods.parts.draws import mixed
-from components.methods.method import Batch, Method
+from components.run.errors import InputError
 from components.run.progress import Progress
 from components.training.checkpoint import load_checkpoint, save_checkpoint
 from components.training.distribution import loader_workers
@@ -26,14 +28,14 @@ CHECKPOINT_SECONDS = 60.0
 Row = dict[str, float]
 
 
-class DivergedError(ArithmeticError):
+class DivergedError(InputError):
     """A loss was not finite; the message names the term and the step."""
 
 
-class Trainee(nn.Module):
+class Trainee(nn.Module, Generic[Network]):
     """The network and its method as one module, so that one wrapper distributes, casts and synchronises both."""
 
-    def __init__(self, network: nn.Module, method: Method) -> None:
+    def __init__(self, network: Network, method: Method[Network]) -> None:
         super().__init__()
         self.network, self.method = network, method
 
@@ -44,7 +46,7 @@ class Trainee(nn.Module):
 
 
 @dataclass
-class Trained:
+class Trained(Generic[Network]):
     """What a training leaves.
 
     Attributes:
@@ -53,7 +55,7 @@ class Trained:
         validation: rows of step and the validation scores.
     """
 
-    network: nn.Module
+    network: Network
     history: list[Row] = field(default_factory=list)
     validation: list[Row] = field(default_factory=list)
 
@@ -61,15 +63,15 @@ class Trained:
 def train(
     title: str,
     accelerator: Accelerator,
-    network: nn.Module,
-    method: Method,
+    network: Network,
+    method: Method[Network],
     weights: Mapping[str, float],
     patches: TrainingPatches,
     recipe: Training,
-    validate: Callable[[nn.Module], Row],
+    validate: Callable[[Network], Row],
     checkpoint: Path,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
-) -> Trained:
+) -> Trained[Network]:
     """Train `network` by `method` on `patches`.
 
     A run that was killed goes on from `checkpoint` and ends with the same bytes as an unbroken one: crops and
@@ -91,10 +93,11 @@ def train(
         DivergedError: a loss was not finite.
     """
     trainee = Trainee(network, method)
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average_decay))
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average_decay))  # type: ignore[no-untyped-call]
+    averaged = cast("Network", average.module)
     optimiser = make_optimiser(trainee.parameters(), recipe)
     schedule = make_schedule(optimiser, recipe)
-    trained = Trained(average.module)
+    trained = Trained(averaged)
     step = 0
 
     if state := load_checkpoint(checkpoint):
@@ -108,7 +111,7 @@ def train(
 
     wrapped, optimiser = accelerator.prepare(trainee, optimiser)
     wrapped.train()
-    average.module.eval()
+    averaged.eval()
     sums: dict[str, Tensor] = {}
     logged, saved = step, monotonic()
     shown = Progress(title, recipe.steps, start=step) if accelerator.is_main_process else None
@@ -121,11 +124,11 @@ def train(
         total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
         accelerator.backward(total)
         optimiser.step()
-        learning_rate = schedule.get_last_lr()[0]
+        learning_rate = float(schedule.get_last_lr()[0])
         schedule.step()
         optimiser.zero_grad(set_to_none=True)
         average.update_parameters(network)
-        method.follow(step, network, average.module)
+        method.follow(step, network, averaged)
 
         for name, loss in {"total": total, **losses}.items():
             sums[name] = sums.get(name, torch.zeros_like(loss)) + loss.detach()
@@ -139,7 +142,7 @@ def train(
         if shown:
             shown.advance_to(step, loss=f"{row['total']:.4f}", images=f"{shown.rate() * recipe.batch:.0f}/s")
         if step % recipe.validate_every == 0 or last:
-            trained.validation.append({"step": step, **validate(average.module)})
+            trained.validation.append({"step": step, **validate(averaged)})
         if accelerator.is_main_process and not last and monotonic() - saved >= checkpoint_seconds:
             saved = monotonic()
             save_checkpoint(

@@ -12,7 +12,7 @@ from components.training.recipe import Constant, MultiStep, Training
 
 def make_optimiser(parameters: Iterable[nn.Parameter], recipe: Training) -> Optimizer:
     """The recipe's optimiser over the parameters that are trained."""
-    kind = {"adam": TorchAdam, "adamw": AdamW}[recipe.optimiser.name]
+    kind: type[TorchAdam] = TorchAdam if recipe.optimiser.name == "adam" else AdamW
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     return kind(
         trained, lr=recipe.learning_rate, betas=recipe.optimiser.betas, weight_decay=recipe.optimiser.weight_decay

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from components.backbones.backbone import Backbone
 from components.backbones.weights import save_network
@@ -21,7 +20,7 @@ HISTORY = "history.csv"
 VALIDATION = "validation.csv"
 
 
-def write_outcome(folder: Path, name: str, trained: Trained, description: Mapping[str, Any]) -> None:
+def write_outcome(folder: Path, name: str, trained: Trained[Backbone], description: Mapping[str, Any]) -> None:
     """Write `<name>.safetensors`, `history.csv` and `validation.csv` into a folder, all or nothing."""
     with written_whole(folder) as partial:
         partial.mkdir()
@@ -39,13 +38,11 @@ def write_rows(path: Path, rows: list[Row]) -> None:
     write_text(path, text.getvalue())
 
 
-def validation_on(store: Store, task: Task) -> Callable[[nn.Module], Row]:
+def validation_on(store: Store, task: Task) -> Callable[[Backbone], Row]:
     """Measure a network on the store's validation images by the task's protocol: mean PSNR and SSIM."""
     records = store.records("validation")
 
-    def measure(network: nn.Module) -> Row:
-        if not isinstance(network, Backbone):
-            raise TypeError(f"expected a restoration network, not {type(network).__name__}")
+    def measure(network: Backbone) -> Row:
         restorer = network_restorer(network)
         scores = []
         for record in records:

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import torch
 from pydantic import BaseModel
-from torch import nn
 
 from components.images.patches import TrainingPatches
 from components.images.store import Store
-from components.methods.method import Method
+from components.methods.method import Method, Network
 from components.run.errors import InputError
 from components.tasks.task import Task
 from components.training.checkpoint import checkpoint_path
@@ -41,11 +40,11 @@ class Session:
 
     def run(
         self,
-        make_network: Callable[[], nn.Module],
-        make_method: Callable[[nn.Module, torch.device], Method],
+        make_network: Callable[[], Network],
+        make_method: Callable[[Network, torch.device], Method[Network]],
         weights: Mapping[str, float],
-        validate: Callable[[Store], Callable[[nn.Module], Row]],
-        write: Callable[[Trained], None],
+        validate: Callable[[Store], Callable[[Network], Row]],
+        write: Callable[[Trained[Network]], None],
     ) -> None:
         """Build the network and the method from the seed, train, and write the outcome in the main process.
 

@@ -12,15 +12,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Fault:
     """One misbehaviour.
 
-    status: answer this instead; cut: close after so many body bytes; hold: after so many, wait until `release` is set;
-    ranges: whether Range is honoured; claim: Content-Length to claim; headers: added to the answer;
-    if_range: whether If-Range is honoured; chunked: send without Content-Length.
+    status: answer this instead. cut: close after so many body bytes. hold: after so many, wait until `release` is set.
+    ranges: whether Range is honoured. at_most: answer a range with no more bytes. if_range: whether If-Range is
+    honoured. claim: Content-Length to claim. chunked: send without one. headers: added to the answer.
     """
 
     status: int = 0
     cut: int | None = None
     hold: int | None = None
     ranges: bool = True
+    at_most: int | None = None
     if_range: bool = True
     claim: int | None = None
     chunked: bool = False
@@ -82,8 +83,8 @@ class _Handler(BaseHTTPRequestHandler):
         if start and start >= len(body):
             self._start(416, {"Content-Range": f"bytes */{len(body)}", "Content-Length": "0"})
             return
-        rest = body[start:]
-        headers = {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"} if start else {}
+        rest = body[start:][: fault.at_most if start else None]
+        headers = {"Content-Range": f"bytes {start}-{start + len(rest) - 1}/{len(body)}"} if start else {}
         if fault.chunked:
             headers["Transfer-Encoding"] = "chunked"
             rest = b"%x\r\n%b\r\n0\r\n\r\n" % (len(rest), rest)
@@ -97,6 +98,9 @@ class _Handler(BaseHTTPRequestHandler):
             control.release.wait()
             rest = rest[fault.hold :]
         self._send(rest[: fault.cut], place)
+
+    def do_HEAD(self):
+        self._start(200, {"ETag": self.control.etag or "", "Content-Length": str(len(self.control.files[self.path]))})
 
     def _start_asked(self, fault: Fault) -> int:
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))

@@ -262,3 +262,13 @@ def test_s3_starts_anew_where_the_storage_ignores_ranges(server, monkeypatch):
     server.files["/sets/a.bin"] = BODY
     server.script.append(Fault(ranges=False))
     assert answer(ask_s3, "s3://sets/a.bin", 1000, '"first"') == (0, len(BODY), '"first"', BODY)
+
+
+@pytest.mark.parametrize(("offset", "version"), [(len(BODY) + 1, '"first"'), (len(BODY), '"old"')])
+@pytest.mark.usefixtures("storage")
+def test_s3_notices_another_object_where_the_storage_ignores_versions(server, monkeypatch, offset, version):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+    server.files["/sets/a.bin"] = BODY
+    with pytest.raises(Interrupted) as trouble:
+        answer(ask_s3, "s3://sets/a.bin", offset, version)
+    assert trouble.value.changed

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 
 import lmdb
 import numpy as np
@@ -16,6 +17,7 @@ from components.images.store import Pair, Store, StoreWriter
 from components.run.errors import InputError
 from components.run.files import sha256_of
 
+ROOT = Path(__file__).parents[2]
 SCALE = 3
 WHOLE = [((0, 0), (60, 90))]
 LEFT_AND_RIGHT = [((0, 0), (60, 45)), ((0, 45), (60, 45))]
@@ -94,13 +96,13 @@ def test_a_crop_outlives_its_store(folder):
 
 
 def test_equal_images_give_equal_bytes_in_every_process(tmp_path):
-    paths = os.pathsep.join(path for path in sys.path if path)
     sums = set()
     for name in ("1", "2"):
-        code = f"import pathlib, test_store; test_store.write(pathlib.Path({str(tmp_path / name)!r}), images=99)"
+        path = str(tmp_path / name)
+        code = f"import pathlib, runpy; runpy.run_path({__file__!r})['write'](pathlib.Path({path!r}), images=99)"
         # Each process has its memory at other addresses; the C library fills it with other rubbish, too.
-        rubbish = {"PYTHONPATH": paths, "MALLOC_PERTURB_": name}
-        subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, **rubbish})
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "MALLOC_PERTURB_": name}
+        subprocess.run([sys.executable, "-c", code], check=True, env=environment)
         sums.add((sha256_of(tmp_path / name / "data.mdb"), sha256_of(tmp_path / name / "index.json")))
     assert len(sums) == 1
 

@@ -1,0 +1,176 @@
+"""What the report speaks of, as typed values: the networks compared, their scores, and the images they were tested on."""
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from components.images.manifest import Entry
+from components.tasks.task import Task
+
+Role = Literal["baseline", "student", "teacher"]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """PSNR (dB) and SSIM (0..1) of one image, or their means over a set."""
+
+    psnr: float
+    ssim: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Values over training steps.
+
+    Attributes:
+        steps: the steps, ascending; empty where nothing was trained.
+        values: the values at these steps, by name.
+    """
+
+    steps: tuple[int, ...] = ()
+    values: Mapping[str, tuple[float, ...]] = ()  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Parameters, and multiply-adds for one 1280x720 output."""
+
+    parameters: int
+    flops: int
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to restore the test images.
+
+    Attributes:
+        name: of the baseline, the student's method, or `teacher`.
+        role: which of the three it is.
+        sets: its scores by test set.
+        images: its scores by `dataset/name`.
+        restored: folder of its images, `<dataset>/<name>.png`.
+        cost: of its network; None for the baseline.
+        backbone: its network in words; empty for the baseline.
+        losses: terms of its loss, unweighted, and their weighted sum `total`.
+        validation: its scores on the validation images.
+    """
+
+    name: str
+    role: Role
+    sets: Mapping[str, Quality]
+    images: Mapping[str, Quality]
+    restored: Path
+    cost: Cost | None = None
+    backbone: str = ""
+    losses: Curve = Curve()
+    validation: Curve = Curve()
+
+    @property
+    def psnr(self) -> float:
+        """Mean over the test sets in dB."""
+        return statistics.fmean(quality.psnr for quality in self.sets.values())
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The encoder and codebook that DCKD compares images in.
+
+    Attributes:
+        codes: size of the codebook.
+        codes_in_use: how many of them the validation images are coded with; None where it was imported.
+        perplexity: how many codes of equal use would be as varied; None where it was imported.
+        psnr: of its reconstruction of the validation images, RGB, dB; None where it was imported.
+        losses: terms of its loss.
+    """
+
+    codes: int
+    codes_in_use: float | None
+    perplexity: float | None
+    psnr: float | None
+    losses: Curve
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that an expectation is not true of, and the value found instead."""
+
+    file: str
+    found: str
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """One expectation of the images, and for how many of those checked it was not met."""
+
+    expected: str
+    checked: int
+    required: bool
+    failures: tuple[Failure, ...]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """One fetched file: the name of its source, its URL, what its owner allows, and whom to name."""
+
+    source: str
+    url: str
+    licence: str
+    author: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that the report is made of.
+
+    Attributes:
+        task_name: as params.yaml writes it.
+        task: the task with its protocol.
+        sets: the test sets, in the order of the collection.
+        contenders: baseline, students in the order of params, teacher.
+        reference: name of the student that differences are taken to.
+        entries: every image that went in.
+        sources: of each dataset.
+        origins: of every file.
+        expectations: what was expected of the images.
+        encoder: how well the encoder reconstructs.
+    """
+
+    task_name: str
+    task: Task
+    sets: tuple[str, ...]
+    contenders: tuple[Contender, ...]
+    reference: str
+    entries: tuple[Entry, ...]
+    sources: Mapping[str, str]
+    origins: tuple[Origin, ...]
+    expectations: tuple[Expectation, ...]
+    encoder: Encoder
+
+    @property
+    def baseline(self) -> Contender:
+        """The image restored without learning."""
+        return self.contenders[0]
+
+    @property
+    def students(self) -> tuple[Contender, ...]:
+        """One for each method, in the order of params."""
+        return self.contenders[1:-1]
+
+    @property
+    def teacher(self) -> Contender:
+        """The large network."""
+        return self.contenders[-1]
+
+    @property
+    def base(self) -> Contender:
+        """The student that differences are taken to."""
+        return next(student for student in self.students if student.name == self.reference)
+
+    @property
+    def tested(self) -> tuple[Entry, ...]:
+        """The images of the test split, in the order of the sets."""
+        chosen = (entry for entry in self.entries if entry.split == "test")
+        return tuple(sorted(chosen, key=lambda entry: (self.sets.index(entry.dataset), entry.name)))

@@ -1,0 +1,50 @@
+"""Numbers as words: the one place that rounds them, so that page, Markdown and terminal never differ."""
+
+ABSENT = "–"
+
+
+def decibels(value: float) -> str:
+    """PSNR with two decimals."""
+    return f"{value:.2f}"
+
+
+def similarity(value: float) -> str:
+    """SSIM with four decimals."""
+    return f"{value:.4f}"
+
+
+def difference(value: float) -> str:
+    """Signed difference in dB: two decimals, three under 0.01, no sign where nothing is left of it."""
+    text = f"{value:+.2f}" if abs(value) >= 0.01 else f"{value:+.3f}"
+    return text if float(text) else "0.000"
+
+
+def distance(value: float) -> str:
+    """The same without its sign."""
+    return difference(value).lstrip("+-")
+
+
+def whole(value: float) -> str:
+    """Whole number with commas."""
+    return f"{value:,.0f}"
+
+
+def short(value: float) -> str:
+    """Three significant digits and k, M, G or T for thousands."""
+    scaled, prefixes = float(value), iter(("", " k", " M", " G", " T"))
+    prefix = next(prefixes)
+    while abs(scaled) >= 999.5 and prefix != " T":
+        scaled, prefix = scaled / 1000, next(prefixes)
+    decimals = 2 if abs(scaled) < 9.995 else 1 if abs(scaled) < 99.95 else 0
+    text = f"{scaled:.{decimals}f}"
+    return f"{text.rstrip('0').rstrip('.') if not prefix else text}{prefix}"
+
+
+def loss(value: float) -> str:
+    """Three significant digits."""
+    return f"{value:.3g}"
+
+
+def percent(share: float) -> str:
+    """Whole percent."""
+    return f"{100 * share:.0f} %"

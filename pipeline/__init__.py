@@ -1,0 +1,1 @@
+"""How the steps are joined: knows dvc.yaml, never the steps' code."""
