@@ -19,10 +19,10 @@ from components.images.manifest import Entry, read_manifest
 from components.images.store import Cut, Pair, StoreWriter
 from components.run.errors import InputError
 from components.run.files import written_whole
-from components.run.params import Choice, Params, build
+from components.run.params import Params
 from components.run.progress import progress
 from components.run.step import run_step
-from components.tasks import TASKS
+from components.tasks import TaskChoice, build_task
 from components.tasks.task import Task
 
 _OVERHEAD = 3 * 4096  # what LMDB adds to a record at most, keys and the unused ends of pages
@@ -46,7 +46,7 @@ class Packing(Params):
         return self
 
 
-def build_lmdb(task: Choice, packing: Packing, manifest: Path, raw: Path, lmdb: Path) -> None:
+def build_lmdb(task: TaskChoice, packing: Packing, manifest: Path, raw: Path, lmdb: Path) -> None:
     """Pack the training and validation images of a manifest.
 
     Training images are cut to sub-images; validation images stay whole. An image without a degraded file gets one by
@@ -62,11 +62,11 @@ def build_lmdb(task: Choice, packing: Packing, manifest: Path, raw: Path, lmdb: 
     Raises:
         InputError: an image is broken, or its degraded file has another size than clean size / scale.
     """
-    built = build("tasks", TASKS, task)
+    built = build_task(task)
     entries = [entry for entry in read_manifest(manifest) if entry.split != "test"]
     if not entries:
         raise InputError(f"{manifest}: lists no training or validation image.")
-    pack(built, packing, entries, raw, lmdb, workers=len(os.sched_getaffinity(0)))
+    pack(built, packing, entries, raw, lmdb, workers=min(len(os.sched_getaffinity(0)), len(entries)))
 
 
 def pack(task: Task, packing: Packing, entries: Sequence[Entry], raw: Path, folder: Path, workers: int) -> None:

@@ -8,9 +8,8 @@ from components.backbones.weights import load_backbone
 from components.images.manifest import read_manifest
 from components.run.errors import InputError, unknown_name
 from components.run.files import sha256_of, write_json, written_whole
-from components.run.params import Choice, build
 from components.run.step import run_step
-from components.tasks import TASKS
+from components.tasks import TaskChoice, build_task
 from components.tasks.evaluation import best_device, evaluate_images, network_restorer, test_entries, write_scores
 from components.training.networks import Teacher
 
@@ -18,7 +17,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def check_teacher(
-    task: Choice, teacher: Teacher, network: Path, manifest: Path, raw: Path, scores: Path, details: Path
+    task: TaskChoice, teacher: Teacher, network: Path, manifest: Path, raw: Path, scores: Path, details: Path
 ) -> None:
     """Measure teacher and baseline on the test images, and refuse a teacher below its expected score.
 
@@ -34,7 +33,7 @@ def check_teacher(
     Raises:
         InputError: the teacher's PSNR is below the expected one minus its tolerance; nothing is written.
     """
-    restoration = build("tasks", TASKS, task)
+    restoration = build_task(task)
     entries = list(test_entries(read_manifest(manifest)))
     loaded = load_backbone(network).to(best_device())
     with written_whole(details) as partial:

@@ -3,32 +3,26 @@
 from pathlib import Path
 
 import torch
-from pydantic import Field
 
+from components.backbones import build_backbone
 from components.backbones.backbone import Backbone
 from components.backbones.encoder_weights import load_encoder
-from components.backbones.weights import build_backbone, describe_backbone, load_backbone
-from components.methods import METHODS
+from components.backbones.weights import describe_backbone, load_backbone
+from components.methods import METHODS, MethodChoice
 from components.methods.method import Distillation, Frozen, Setting
-from components.run.errors import InputError, unknown_name
+from components.run.errors import InputError
 from components.run.files import read_json, sha256_of
-from components.run.params import Choice, bind, build
+from components.run.params import build
 from components.run.step import run_step
-from components.tasks import TASKS
+from components.tasks import TaskChoice, build_task
 from components.training.loop import Trained
 from components.training.networks import Student
 from components.training.outcome import validation_on, write_outcome
 from components.training.session import Session
 
 
-class MethodChoice(Choice):
-    """A method, the weight of each of its losses, and its other arguments; a loss without a weight is not computed."""
-
-    weights: dict[str, float] = Field(min_length=1)
-
-
 def distill(
-    task: Choice,
+    task: TaskChoice,
     student: Student,
     method: MethodChoice,
     lmdb: Path,
@@ -53,20 +47,11 @@ def distill(
         InputError: unknown method, loss, backbone or argument, or a teacher that was not checked.
         DivergedError: a loss was not finite.
     """
-    restoration = build("tasks", TASKS, task)
+    restoration = build_task(task)
     _refuse_unchecked(teacher, check)
-    where = f"params.yaml: methods.{method.name}"
-    if method.name not in METHODS:
-        raise unknown_name("params.yaml: methods", method.name, METHODS)
-    make = METHODS[method.name]
-    terms = make.terms
-    for term in method.weights:
-        if term not in terms:
-            raise unknown_name(f"{where}.weights", term, terms)
-    arguments = bind(where, make, method.arguments, skip=1)
 
     def make_network() -> Backbone:
-        return build_backbone("params.yaml: students.backbone", student.backbone, restoration.scale)
+        return build_backbone(student.backbone, restoration.scale)
 
     def make_method(network: Backbone, device: torch.device) -> Distillation:
         setting = Setting(
@@ -76,7 +61,7 @@ def distill(
             teacher=Frozen(load_backbone(teacher).to(device)),
             load_encoder=lambda: Frozen(load_encoder(encoder).to(device)),
         )
-        return make(setting, **arguments).to(device)
+        return build("method", METHODS, method, setting).to(device)
 
     def write(trained: Trained[Backbone]) -> None:
         write_outcome(output, "student", trained, describe_backbone(student.backbone, restoration.scale))

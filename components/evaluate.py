@@ -9,16 +9,15 @@ from components.backbones.cost import count_flops, count_parameters
 from components.backbones.weights import load_backbone
 from components.images.manifest import read_manifest
 from components.run.files import read_json, write_json, written_whole
-from components.run.params import Choice, build
 from components.run.step import run_step
-from components.tasks import TASKS
+from components.tasks import TaskChoice, build_task
 from components.tasks.evaluation import best_device, evaluate_images, network_restorer, test_entries, write_scores
 
 _LOG = logging.getLogger(__name__)
 
 
 def evaluate(
-    task: Choice, student: Path, check: Path, manifest: Path, raw: Path, scores: Path, details: Path, speed: Path
+    task: TaskChoice, student: Path, check: Path, manifest: Path, raw: Path, scores: Path, details: Path, speed: Path
 ) -> None:
     """Measure a student on the test images.
 
@@ -32,7 +31,7 @@ def evaluate(
         details: folder to write `images.csv` (one row an image) and the restored images to.
         speed: JSON file to write the measured time to; it differs in every run, so it is no output that DVC hashes.
     """
-    restoration = build("tasks", TASKS, task)
+    restoration = build_task(task)
     entries = list(test_entries(read_manifest(manifest)))
     device = best_device()
     network = load_backbone(student).to(device)

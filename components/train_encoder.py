@@ -12,9 +12,9 @@ from components.backbones.vqgan import VqganEncoder
 from components.backbones.weights import save_network
 from components.run.errors import InputError
 from components.run.files import write_json, written_whole
-from components.run.params import Choice, Params, bind, build
+from components.run.params import Params, bind
 from components.run.step import run_step
-from components.tasks import TASKS
+from components.tasks import TaskChoice, build_task
 from components.training.autoencoding import Autoencoding, reconstruction_on
 from components.training.loop import Trained
 from components.training.outcome import HISTORY, VALIDATION, write_rows
@@ -56,7 +56,7 @@ class Encoder(Params):
         return self
 
 
-def train_encoder(task: Choice, encoder: Encoder, raw: Path, lmdb: Path, output: Path, scores: Path) -> None:
+def train_encoder(task: TaskChoice, encoder: Encoder, raw: Path, lmdb: Path, output: Path, scores: Path) -> None:
     """Import or train the encoder and codebook in whose space DCKD compares images.
 
     Args:
@@ -70,7 +70,7 @@ def train_encoder(task: Choice, encoder: Encoder, raw: Path, lmdb: Path, output:
     Raises:
         InputError: a checkpoint or an argument that does not fit, or a crop that is no multiple of the code size.
     """
-    restoration = build("tasks", TASKS, task)
+    restoration = build_task(task)
     arguments = bind("params.yaml: encoders.network", VqganEncoder, encoder.network)
 
     def write(network: VqganEncoder, trained: Trained[VqAutoencoder] | None = None) -> None:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import torch
 
+from components.backbones import build_backbone
 from components.backbones.backbone import Backbone
-from components.backbones.weights import build_backbone, describe_backbone, load_published
+from components.backbones.weights import describe_backbone, load_published
 from components.methods.method import Setting
 from components.methods.scratch import Scratch
-from components.run.params import Choice, build
 from components.run.step import run_step
-from components.tasks import TASKS
+from components.tasks import TaskChoice, build_task
 from components.training.loop import Trained
 from components.training.networks import Teacher
 from components.training.outcome import validation_on, write_outcome
@@ -20,7 +20,7 @@ from components.training.session import Session
 _LOG = logging.getLogger(__name__)
 
 
-def train_teacher(task: Choice, teacher: Teacher, raw: Path, lmdb: Path, output: Path) -> None:
+def train_teacher(task: TaskChoice, teacher: Teacher, raw: Path, lmdb: Path, output: Path) -> None:
     """Train the task's teacher from scratch, or import the checkpoint that params name.
 
     Args:
@@ -33,11 +33,11 @@ def train_teacher(task: Choice, teacher: Teacher, raw: Path, lmdb: Path, output:
     Raises:
         InputError: unknown backbone or argument, or a checkpoint that does not fit it.
     """
-    restoration = build("tasks", TASKS, task)
+    restoration = build_task(task)
     description = describe_backbone(teacher.backbone, restoration.scale)
 
     def make_network() -> Backbone:
-        return build_backbone("teachers.backbone", teacher.backbone, restoration.scale)
+        return build_backbone(teacher.backbone, restoration.scale)
 
     def write(trained: Trained[Backbone]) -> None:
         write_outcome(output, "teacher", trained, description)

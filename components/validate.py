@@ -16,10 +16,10 @@ from components.images.listing import list_images
 from components.images.manifest import write_manifest
 from components.run.errors import InputError
 from components.run.files import write_json, written_whole
-from components.run.params import Choice, Params, build
+from components.run.params import Params
 from components.run.progress import progress
 from components.run.step import run_step
-from components.tasks import TASKS
+from components.tasks import TaskChoice, build_task
 
 if TYPE_CHECKING:
     from components.images.judgement import Outcome
@@ -54,7 +54,7 @@ class Validation(Params):
 
 
 def validate(
-    task: Choice,
+    task: TaskChoice,
     collection: Collection,
     datasets: dict[str, Dataset],
     validate: Validation,
@@ -77,7 +77,7 @@ def validate(
     Raises:
         InputError: an image does not meet the limits; the message lists the files under each expectation.
     """
-    restoration = build("tasks", TASKS, task)
+    restoration = build_task(task)
     listed = list_images(collection, datasets, raw, restoration.scale)
     inspected = inspect_images(listed, raw, restoration.crop, restoration.scale)
     images = list(progress(inspected, "validate", len(listed)))

@@ -1,12 +1,30 @@
 """Restoration networks, one a file. To add one: its file and a line here."""
 
 from collections.abc import Callable
+from typing import Self
+
+from pydantic import model_validator
 
 from components.backbones.backbone import Backbone
 from components.backbones.edsr import Edsr
 from components.backbones.rcan import Rcan
+from components.run.params import Choice, build, fits
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
     "edsr": Edsr,
     "rcan": Rcan,
 }
+
+
+class BackboneChoice(Choice):
+    """A backbone of the table and its arguments (without the scale, which is the task's), checked."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        fits(BACKBONES, self, skip=1)
+        return self
+
+
+def build_backbone(choice: BackboneChoice, scale: int) -> Backbone:
+    """Build the backbone that params name, for a scale, with initial weights."""
+    return build("backbone", BACKBONES, choice, scale)

@@ -11,11 +11,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from components.backbones import BACKBONES
+from components.backbones import BackboneChoice, build_backbone
 from components.backbones.backbone import Backbone
 from components.run.errors import InputError
 from components.run.files import written_whole
-from components.run.params import Choice, build
+from components.run.params import typed
 
 _DESCRIPTION = "description"
 _WRAPPERS = ("params_ema", "params", "state_dict")
@@ -52,21 +52,12 @@ def read_description(path: Path) -> dict[str, Any]:
 def load_backbone(path: Path) -> Backbone:
     """Rebuild a restoration network stored by `save_network`, in evaluation mode."""
     description = read_description(path)
-    network = build_backbone(str(path), Choice.model_validate(description["backbone"]), description["scale"])
+    network = build_backbone(typed(BackboneChoice, description["backbone"], str(path)), description["scale"])
     network.load_state_dict(load_file(path))
     return network.eval()
 
 
-def build_backbone(where: str, choice: Choice, scale: int) -> Backbone:
-    """Build the backbone that params name, for a scale.
-
-    Raises:
-        InputError: unknown backbone (lists those there are) or argument.
-    """
-    return build(where, BACKBONES, choice, scale)
-
-
-def describe_backbone(choice: Choice, scale: int) -> dict[str, Any]:
+def describe_backbone(choice: BackboneChoice, scale: int) -> dict[str, Any]:
     """The description that `load_backbone` needs."""
     return {"backbone": choice.model_dump(), "scale": scale}
 

@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from components.backbones.weights import read_description
 from components.images.datasets import Collection, Dataset, Source
@@ -20,11 +20,13 @@ from components.reporting.findings import (
     Origin,
     Quality,
 )
-from components.run.errors import InputError
+from components.run.errors import InputError, unknown_name
 from components.run.files import read_json
+from components.run.params import PARAMS_FILE
 from components.tasks.task import Task
 
 Row = dict[str, str]
+Declared = TypeVar("Declared", Dataset, Source)
 
 
 def gather(
@@ -97,8 +99,7 @@ def gather(
             validation=_curve(teacher / "validation.csv", "train_teacher"),
         )
     )
-    names = [dataset for _, dataset in collection.datasets()]
-    sources = {name: datasets[name].source for name in names}
+    sources = {name: _known("datasets", name, datasets).source for _, name in collection.datasets()}
     coded = _json(scores / "encoder.json", "train_encoder")
     return Findings(
         task_name=task_name,
@@ -112,6 +113,12 @@ def gather(
         expectations=_expectations(manifest / "validation.json"),
         encoder=Encoder(**coded, losses=_curve(encoder / "history.csv", "train_encoder")),
     )
+
+
+def _known(where: str, name: str, table: Mapping[str, Declared]) -> Declared:
+    if name not in table:
+        raise unknown_name(f"{PARAMS_FILE}: {where}", name, table)
+    return table[name]
 
 
 def _run(stage: str) -> str:
@@ -177,7 +184,7 @@ def _origins(names: Sequence[str], declared: Mapping[str, Source]) -> tuple[Orig
     return tuple(
         Origin(name, shown(file.url), file.licence, file.author, file.sha256 or "")
         for name in sorted(set(names))
-        for file in declared[name].files
+        for file in _known("sources", name, declared).files
     )
 
 

@@ -59,7 +59,7 @@ def section(values: Mapping[str, Any], *keys: str) -> Any:
     """Return `values[keys[0]][keys[1]]...`; the error for a missing key lists those there are."""
     found: Any = values
     for depth, key in enumerate(keys):
-        where = ".".join([str(PARAMS_FILE), *keys[:depth]])
+        where = f"{PARAMS_FILE}: {'.'.join(keys[:depth]) or 'sections'}"
         if not isinstance(found, Mapping):
             raise InputError(f"{where}: expected a section with the key {key!r}, found {found!r}.")
         if key not in found:
@@ -104,14 +104,22 @@ def bind(where: str, make: Callable[..., Any], arguments: Mapping[str, Any], ski
     return {parameter.name: getattr(checked, parameter.name) for parameter in parameters}
 
 
-def build(where: str, table: Mapping[str, Callable[..., Built]], choice: Choice, *leading: Any) -> Built:
-    """Build the entry of `table` that `choice` names, from `leading` and the choice's checked arguments.
+def fits(table: Mapping[str, Callable[..., Any]], choice: Choice, skip: int = 0) -> None:
+    """Check that a choice names an entry of `table` and that its arguments fit that entry's signature.
 
     Raises:
         InputError: the name is not in the table (the message lists the table), or an argument does not fit.
     """
     if choice.name not in table:
-        raise unknown_name(f"{where}.name", choice.name, table)
+        raise unknown_name("name", choice.name, table)
+    bind("", table[choice.name], choice.arguments, skip)
+
+
+def build(where: str, table: Mapping[str, Callable[..., Built]], choice: Choice, *leading: Any) -> Built:
+    """Build the entry of `table` that `choice` names, from `leading` and the choice's arguments.
+
+    The choice was checked by `fits` where it was read.
+    """
     make = table[choice.name]
     return make(*leading, **bind(where, make, choice.arguments, skip=len(leading)))
 
@@ -119,15 +127,17 @@ def build(where: str, table: Mapping[str, Callable[..., Built]], choice: Choice,
 def _explain(error: ValidationError, kind: Any, where: str) -> str:
     lines = []
     for fault in error.errors(include_url=False):
-        key = ".".join([where, *map(str, fault["loc"])])
+        key = ".".join(filter(None, [where, *map(str, fault["loc"])]))
         if fault["type"] == "extra_forbidden":
             known = _keys_beside(kind, fault["loc"])
             parent, _, name = key.rpartition(".")
             lines.append(str(unknown_name(parent, name, known)).replace("unknown name", "unknown key"))
         elif fault["type"] == "missing":
             lines.append(f"{key}: missing; write a value for it.")
+        elif isinstance(cause := fault.get("ctx", {}).get("error"), InputError):
+            lines += [key + (line if line.startswith(":") else f".{line}") for line in str(cause).splitlines()]
         else:
-            lines.append(f"{key}: {fault['msg']}; found {fault['input']!r}.")
+            lines.append(f"{key}: {fault['msg'].removeprefix('Value error, ')}; found {fault['input']!r}.")
     return "\n".join(lines)
 
 

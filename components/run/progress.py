@@ -12,7 +12,7 @@ _LINE_SECONDS = 15.0
 
 
 class Progress:
-    """Counts steps of known total; shows step, rate, time left and the last values given.
+    """Counts steps; shows step, rate, time left and the last values given. A total of 0 means it is not known.
 
     On a terminal it is a `tqdm` bar. Elsewhere it writes a line every 15 seconds and one at the end.
     """
@@ -20,7 +20,13 @@ class Progress:
     def __init__(self, title: str, total: int, unit: str = "step", start: int = 0) -> None:
         self._terminal = sys.stderr.isatty()
         self._bar = tqdm(
-            total=total, initial=start, desc=title, unit=unit, disable=not self._terminal, dynamic_ncols=True
+            total=total or None,
+            initial=start,
+            desc=title,
+            unit=unit,
+            unit_scale=unit == "B",
+            disable=not self._terminal,
+            dynamic_ncols=True,
         )
         self._title, self._total, self._unit = title, total, unit
         self._done, self._start, self._began = start, start, time.monotonic()
@@ -53,12 +59,14 @@ class Progress:
 
     def _line(self) -> None:
         rate = self.rate()
-        left = (self._total - self._done) / max(rate, 1e-9)
         values = "".join(f" {name}={value}" for name, value in self._values.items())
-        sys.stderr.write(
-            f"{self._title}: {self._unit} {self._done}/{self._total}{values} "
-            f"{rate:.1f} {self._unit}/s {left:.0f} s left\n"
-        )
+        if self._unit == "B":
+            unit, done, total, speed = "MB", self._done / 1e6, self._total / 1e6, rate / 1e6
+        else:
+            unit, done, total, speed = self._unit, self._done, self._total, rate
+        amount = f"{done:.0f}/{total:.0f}" if self._total else f"{done:.0f}"
+        left = f", {(self._total - self._done) / max(rate, 1e-9):.0f} s left" if self._total else ""
+        sys.stderr.write(f"{self._title}: {unit} {amount}{values} {speed:.1f} {unit}/s{left}\n")
         sys.stderr.flush()
 
 

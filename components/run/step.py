@@ -30,7 +30,7 @@ def run_step(step: Callable[..., None], arguments: Sequence[str] | None = None) 
     except InputError as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}:
             raise
         _fail(
             f"{error.filename or 'write'}: {error.strerror}. Nothing half-written was kept: "

@@ -4,14 +4,15 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from components.run.params import Choice, Params
+from components.backbones import BackboneChoice
+from components.run.params import Params
 from components.training.recipe import Training
 
 
 class Student(Params):
     """The small network and how it is trained; every method trains the same."""
 
-    backbone: Choice
+    backbone: BackboneChoice
     training: Training
 
 
@@ -33,7 +34,7 @@ class Teacher(Params):
         expected: the score without which the run stops.
     """
 
-    backbone: Choice
+    backbone: BackboneChoice
     checkpoint: str | None = None
     training: Training | None = None
     expected: Expected

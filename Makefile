@@ -1,0 +1,43 @@
+# Two commands set up a fresh machine: `make repro` and `make test`. `make help` lists the rest.
+PYTHON ?= python3.11
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help repro test lint format lock graph benchmark
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/installed: requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	touch $@
+
+repro: $(VENV)/installed  ## run the whole chain: photographs, teacher, students, scores, report
+	@python -m pipeline.check
+	dvc repro
+	@for folder in data/report/*/; do cat $${folder}summary.txt; echo "Report: $(CURDIR)/$${folder}report.html"; done
+
+test: $(VENV)/installed  ## run the tests
+	python -m pytest
+
+lint: $(VENV)/installed  ## check style, types and the direction of imports
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+format: $(VENV)/installed  ## format the code
+	ruff format .
+	ruff check --fix .
+
+lock: $(VENV)/installed  ## resolve requirements.lock anew from pyproject.toml
+	python -m pipeline.lock
+
+graph: $(VENV)/installed  ## draw the graph of dvc.yaml
+	dvc dag
+
+benchmark: $(VENV)/installed  ## measure how fast training crops are read
+	python -m benchmarks.read_crops

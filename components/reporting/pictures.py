@@ -1,0 +1,67 @@
+"""Pictures as bytes: for the page they become part of it, for the Markdown twin files beside it."""
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import PurePath
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from components.tasks.task import Image
+
+_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
+_COLOURS: NDArray[np.uint8] = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_INFERNO)[:, 0, ::-1]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture.
+
+    Attributes:
+        file: its name.
+        data: its bytes, as in the file.
+        alt: what it shows, for those who can't see it.
+        width: in pixels.
+        height: in pixels.
+    """
+
+    file: str
+    data: bytes
+    alt: str
+    width: int
+    height: int
+
+    @property
+    def uri(self) -> str:
+        """The picture as an address that holds it, so that nothing is loaded."""
+        return f"data:{_TYPES[PurePath(self.file).suffix]};base64,{base64.b64encode(self.data).decode()}"
+
+
+def photograph(file: str, image: Image, alt: str) -> Picture:
+    """Encode `H W 3` RGB as PNG."""
+    return _png(file, PillowImage.fromarray(image), alt)
+
+
+def error_map(file: str, error: NDArray[np.float64], largest: float, alt: str) -> Picture:
+    """Encode errors `H W` by colour, from 0 (black) to `largest` and more (light yellow)."""
+    levels = np.rint(np.clip(error / largest, 0, 1) * 255).astype(np.uint8)
+    coloured = PillowImage.fromarray(levels)
+    coloured.putpalette(_COLOURS.tobytes())
+    return _png(file, coloured, alt)
+
+
+def error_scale(file: str, largest: float) -> Picture:
+    """The colours of the error maps, from 0 at the left to `largest` at the right."""
+    levels = np.tile(np.linspace(0, largest, 256), (8, 1))
+    return error_map(
+        file, levels, largest, f"Colours from black (0) over purple and orange to light yellow ({largest:g})"
+    )
+
+
+def _png(file: str, image: PillowImage.Image, alt: str) -> Picture:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return Picture(file, buffer.getvalue(), alt, image.width, image.height)

@@ -1,0 +1,159 @@
+"""The report's tables as values: the page, its Markdown twin and the terminal print the same cells."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from components.reporting.findings import Contender, Curve, Findings, Quality
+from components.reporting.wording import ABSENT, decibels, difference, loss, short, similarity, whole
+
+Tone = Literal["", "up", "down", "best", "good", "bad"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """Head of a column: its text, the group that it shares with its neighbours, and whether it holds numbers."""
+
+    text: str
+    group: str = ""
+    number: bool = True
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell and what its colour says; its text says it too."""
+
+    text: str
+    tone: Tone = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column names the row.
+
+    Attributes:
+        caption: what it shows, in a sentence.
+        columns: one for each cell of a row.
+        rows: its cells.
+    """
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+    @property
+    def groups(self) -> tuple[tuple[str, int], ...]:
+        """Each group of neighbouring columns after the first and how many they are; empty if no column has one."""
+        runs: list[tuple[str, int]] = []
+        for column in self.columns[1:]:
+            if runs and runs[-1][0] == column.group:
+                runs[-1] = (column.group, runs[-1][1] + 1)
+            else:
+                runs.append((column.group, 1))
+        return tuple(runs) if any(name for name, _ in runs) else ()
+
+
+def score_table(findings: Findings) -> Table:
+    """Baseline, students and teacher on every set, their differences to reference and teacher, and their cost."""
+    columns = [Column("", number=False)]
+    for dataset in findings.sets:
+        texts = ("PSNR", "SSIM", f"to {findings.reference}", "to teacher")
+        columns += [Column(text, dataset) for text in texts]
+    columns += [Column("parameters"), Column("FLOPs")]
+    rows = []
+    for contender in findings.contenders:
+        cells = [Cell(contender.name)]
+        for dataset in findings.sets:
+            cells += score_cells(findings, contender, dataset)
+        cost = contender.cost
+        cells += [Cell(whole(cost.parameters)), Cell(short(cost.flops))] if cost else [Cell(ABSENT), Cell(ABSENT)]
+        rows.append(tuple(cells))
+    caption = (
+        "Mean PSNR in dB and SSIM of each test set; differences in PSNR, dB; FLOPs as multiply-adds for one "
+        "1280x720 output. The best student of a column is bold."
+    )
+    return Table(caption, tuple(columns), tuple(rows))
+
+
+def score_cells(findings: Findings, contender: Contender, dataset: str) -> list[Cell]:
+    """PSNR, SSIM and the differences to reference and teacher on one set."""
+    quality = contender.sets[dataset]
+    best = _best(findings, [one.sets[dataset] for one in findings.students])
+    return [
+        *_quality_cells(quality, best if contender.role == "student" else None),
+        _against(contender, findings.base, dataset),
+        _against(contender, findings.teacher, dataset),
+    ]
+
+
+def image_table(findings: Findings) -> Table:
+    """PSNR and SSIM of every test image."""
+    columns = [Column("image", number=False)]
+    for measure in ("PSNR", "SSIM"):
+        columns += [Column(contender.name, measure) for contender in findings.contenders]
+    rows = []
+    for entry in findings.tested:
+        best = _best(findings, [student.images[entry.key] for student in findings.students])
+        pairs = [
+            _quality_cells(contender.images[entry.key], best if contender.role == "student" else None)
+            for contender in findings.contenders
+        ]
+        rows.append((Cell(entry.key), *(psnr for psnr, _ in pairs), *(ssim for _, ssim in pairs)))
+    return Table("PSNR in dB and SSIM of each test image; the best student is bold.", tuple(columns), tuple(rows))
+
+
+def validation_table(findings: Findings) -> Table:
+    """PSNR on the validation images over the training steps."""
+    trained = [contender for contender in findings.contenders if contender.validation.steps]
+    steps = sorted({step for contender in trained for step in contender.validation.steps})
+    columns = (Column("step", number=False), *(Column(contender.name) for contender in trained))
+    found = [dict(zip(one.validation.steps, one.validation.values["psnr"], strict=True)) for one in trained]
+    rows = tuple(
+        (Cell(whole(step)), *(Cell(decibels(psnr[step]) if step in psnr else ABSENT) for psnr in found))
+        for step in steps
+    )
+    return Table("Mean PSNR in dB on the validation images, of the averaged weights.", columns, rows)
+
+
+def loss_table(findings: Findings) -> Table:
+    """Every loss term at the beginning and at the end."""
+    rows = []
+    for name, curve in loss_curves(findings):
+        rows += [
+            (Cell(f"{name}: {term}"), Cell(loss(values[0])), Cell(loss(values[-1])), Cell(whole(curve.steps[-1])))
+            for term, values in shown_terms(curve).items()
+        ]
+    columns = (Column("loss", number=False), Column("first"), Column("last"), Column("steps"))
+    return Table("Loss terms, unweighted: the first and the last row of each history.", columns, tuple(rows))
+
+
+def loss_curves(findings: Findings) -> tuple[tuple[str, Curve], ...]:
+    """Losses of all that was trained: students, teacher, encoder."""
+    named = [(contender.name, contender.losses) for contender in findings.contenders]
+    return tuple((name, curve) for name, curve in [*named, ("encoder", findings.encoder.losses)] if curve.steps)
+
+
+def shown_terms(curve: Curve) -> dict[str, tuple[float, ...]]:
+    """The terms of a loss; their sum only where there are several."""
+    terms = {name: values for name, values in curve.values.items() if name != "total"}
+    return dict(curve.values) if len(terms) > 1 else terms
+
+
+def _best(findings: Findings, qualities: Sequence[Quality]) -> Quality | None:
+    if len(findings.students) < 2:
+        return None
+    return Quality(max(one.psnr for one in qualities), max(one.ssim for one in qualities))
+
+
+def _quality_cells(quality: Quality, best: Quality | None) -> tuple[Cell, Cell]:
+    return (
+        Cell(decibels(quality.psnr), "best" if best and quality.psnr == best.psnr else ""),
+        Cell(similarity(quality.ssim), "best" if best and quality.ssim == best.ssim else ""),
+    )
+
+
+def _against(contender: Contender, other: Contender, dataset: str) -> Cell:
+    if contender is other:
+        return Cell(ABSENT)
+    text = difference(contender.sets[dataset].psnr - other.sets[dataset].psnr)
+    return Cell(text, "up" if text[0] == "+" else "down" if text[0] == "-" else "")
