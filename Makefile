@@ -1,5 +1,5 @@
 # Two commands set up a fresh machine: `make repro` and `make test`. `make help` lists the rest.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
@@ -34,7 +34,10 @@ format: $(VENV)/installed  ## format the code
 	ruff check --fix .
 
 lock: $(VENV)/installed  ## resolve requirements.lock anew from pyproject.toml
-	python -m pipeline.lock
+	# CUDA's libraries are left out: torch pins each of them itself, and machines without a GPU need none.
+	uv pip compile --quiet --python-version 3.11 --extra dev --no-annotate --no-header pyproject.toml \
+	  | grep -vE '^(nvidia-|cuda-|triton)' > requirements.lock.new
+	mv requirements.lock.new requirements.lock
 
 graph: $(VENV)/installed  ## draw the graph of dvc.yaml
 	dvc dag

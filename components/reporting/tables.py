@@ -57,7 +57,7 @@ def score_table(findings: Findings) -> Table:
     """Baseline, students and teacher on every set, their differences to reference and teacher, and their cost."""
     columns = [Column("", number=False)]
     for dataset in findings.sets:
-        texts = ("PSNR", "SSIM", f"to {findings.reference}", "to teacher")
+        texts = ("PSNR", "SSIM", f"vs {findings.reference}", "vs teacher")
         columns += [Column(text, dataset) for text in texts]
     columns += [Column("parameters"), Column("FLOPs")]
     rows = []

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model, model_validator
 
 from components.run.errors import InputError, unknown_name
 
@@ -22,15 +22,29 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
+def without_nulls(values: Any) -> Any:
+    """A mapping without its null entries.
+
+    A preset can only add to what it is laid over: where it chooses another entry, it takes the former one's arguments
+    back by `null`.
+    """
+    return {key: value for key, value in values.items() if value is not None} if isinstance(values, dict) else values
+
+
 class Choice(BaseModel):
     """An entry of a table and the arguments it is built with: `{name: edsr, channels: 64, blocks: 16}`.
 
-    The arguments are checked where the entry is built (`build`), against that entry's own signature.
+    The arguments are checked against that entry's own signature (`fits`). An argument of null is not given.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, values: Any) -> Any:
+        return without_nulls(values)
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -1,21 +1,30 @@
 """How long, how fast and on how much a network is trained: the published recipes are values of these types."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from components.run.params import Params
+from components.run.params import Params, without_nulls
 
 Positive = Annotated[int, Field(gt=0)]
 
 
-class Constant(Params):
+class Schedule(Params):
+    """Base of the schedules: keys of null are not given, so that a preset can replace one by another."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, values: Any) -> Any:
+        return without_nulls(values)
+
+
+class Constant(Schedule):
     """The learning rate stays (DCKD as released)."""
 
     name: Literal["constant"]
 
 
-class MultiStep(Params):
+class MultiStep(Schedule):
     """The learning rate is multiplied by `factor` at each milestone (most recipes of the field)."""
 
     name: Literal["multi_step"]
@@ -23,7 +32,7 @@ class MultiStep(Params):
     factor: float = Field(gt=0, lt=1)
 
 
-class Cosine(Params):
+class Cosine(Schedule):
     """Flat for `flat` steps, then half a cosine down to `minimum` (NAFNet: flat 0; Restormer: flat 92000)."""
 
     name: Literal["cosine"]

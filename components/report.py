@@ -1,0 +1,108 @@
+"""Step: all that was measured as one self-contained page, its Markdown twin, and a table for the terminal."""
+
+import logging
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from components.images.datasets import Collection, Dataset, Source
+from components.reporting.content import make_content
+from components.reporting.gather import gather
+from components.reporting.pages import PICTURES, html_page, markdown_page
+from components.reporting.summary import summary
+from components.run.errors import unknown_name
+from components.run.files import write_text, written_whole
+from components.run.params import Choice, Params, build
+from components.run.step import run_step
+from components.tasks import TASKS
+
+_LOG = logging.getLogger(__name__)
+
+MethodName = Annotated[str, Field(pattern=r"^\w+$")]
+
+
+class Report(Params):
+    """What the report compares and shows.
+
+    Attributes:
+        methods: the methods, in the order of the tables.
+        reference: the one of them that differences are taken to.
+        crops: places shown side by side.
+        crop_side: their side in clean pixels.
+    """
+
+    methods: tuple[MethodName, ...] = Field(min_length=1)
+    reference: str
+    crops: int = Field(default=4, ge=1)
+    crop_side: int = Field(default=96, ge=32)
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        if self.reference not in self.methods:
+            raise unknown_name("reference", self.reference, self.methods)
+        if len(set(self.methods)) < len(self.methods):
+            raise ValueError("methods: name each method once")
+        return self
+
+
+def report(
+    task: Choice,
+    report: Report,
+    sources: dict[str, Source],
+    datasets: dict[str, Dataset],
+    collection: Collection,
+    scores: Path,
+    students: Path,
+    teacher: Path,
+    encoder: Path,
+    manifest: Path,
+    raw: Path,
+    output: Path,
+) -> None:
+    """Show which method makes the best student, by numbers, curves and pictures.
+
+    Args:
+        task: the task, whose protocol measures.
+        report: what to compare and show.
+        sources: every source by name, for licences and authors.
+        datasets: every dataset by name.
+        collection: the task's datasets by split.
+        scores: folder that `check_teacher`, `train_encoder` and `evaluate` wrote to.
+        students: folder that `distill` wrote to, one folder a method.
+        teacher: folder that `train_teacher` wrote.
+        encoder: folder that `train_encoder` wrote.
+        manifest: folder that `validate` wrote.
+        raw: folder of fetched sources.
+        output: folder to write `report.html`, `report.md` with its `pictures/`, and `summary.txt` to.
+
+    Raises:
+        InputError: a file is missing, or two do not belong together; the message names the stage to run.
+    """
+    findings = gather(
+        task.name,
+        build("tasks", TASKS, task),
+        report.methods,
+        report.reference,
+        collection,
+        datasets,
+        sources,
+        scores=scores,
+        students=students,
+        teacher=teacher,
+        encoder=encoder,
+        manifest=manifest,
+    )
+    content = make_content(findings, report.crops, report.crop_side, raw)
+    with written_whole(output) as folder:
+        (folder / PICTURES).mkdir(parents=True)
+        write_text(folder / "report.html", html_page(content))
+        write_text(folder / "report.md", markdown_page(content))
+        write_text(folder / "summary.txt", summary(findings))
+        for picture in content.pictures:
+            (folder / PICTURES / picture.file).write_bytes(picture.data)
+    _LOG.info("%s", content.headline)
+
+
+if __name__ == "__main__":
+    run_step(report)

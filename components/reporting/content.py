@@ -1,0 +1,122 @@
+"""What the report says, in its order: the page and its Markdown twin are two renderings of these values."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.reporting.charts import cost_charts, loss_charts, validation_chart
+from components.reporting.comparison import Side, compare
+from components.reporting.findings import Findings
+from components.reporting.headline import headline, networks, title
+from components.reporting.pictures import Picture
+from components.reporting.places import RULE, choose_places
+from components.reporting.provenance import dataset_table, encoder_sentence, expectation_table, origin_table
+from components.reporting.tables import Table, image_table, loss_table, score_table, validation_table
+from components.run.progress import progress
+
+
+@dataclass(frozen=True)
+class Content:
+    """The report from top to bottom."""
+
+    title: str
+    networks: str
+    headline: str
+    scores: Table
+    guide: tuple[str, ...]
+    costs: tuple[tuple[str, Picture], ...]
+    validation_chart: Picture | None
+    validation: Table
+    untrained: tuple[str, ...]
+    losses: tuple[tuple[str, tuple[tuple[str, Picture], ...]], ...]
+    loss_ends: Table
+    rule: str
+    side: Side
+    largest: str
+    images: Table
+    datasets: Table
+    origins: Table
+    expectations: Table
+    failures: tuple[str, ...]
+    encoder: str
+    protocol: str
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """Every picture."""
+        charts = [picture for _, picture in self.costs]
+        charts += [self.validation_chart] if self.validation_chart else []
+        charts += [picture for _, group in self.losses for _, picture in group]
+        panels = [panel for comparison in self.side.comparisons for panel in comparison.panels]
+        places = [picture for panel in panels for picture in (panel.picture, panel.under) if picture]
+        return (*charts, self.side.scale, *places)
+
+
+def make_content(findings: Findings, crops: int, crop_side: int, raw: Path) -> Content:
+    """Make every sentence, table and picture of the report.
+
+    Args:
+        findings: what was measured.
+        crops: places shown side by side.
+        crop_side: their side in clean pixels.
+        raw: folder of fetched sources, which holds the clean images.
+    """
+    entries = progress(findings.tested, "compare images", len(findings.tested))
+    side = compare(findings, choose_places(findings, crops, crop_side, entries), raw)
+    return Content(
+        title=title(findings),
+        networks=networks(findings),
+        headline=headline(findings),
+        scores=score_table(findings),
+        guide=_guide(findings),
+        costs=tuple(zip(findings.sets, cost_charts(findings), strict=True)),
+        validation_chart=validation_chart(findings),
+        validation=validation_table(findings),
+        untrained=_untrained(findings),
+        losses=loss_charts(findings),
+        loss_ends=loss_table(findings),
+        rule=RULE,
+        side=side,
+        largest=f"{side.largest:g}",
+        images=image_table(findings),
+        datasets=dataset_table(findings),
+        origins=origin_table(findings),
+        expectations=expectation_table(findings),
+        failures=_failures(findings),
+        encoder=encoder_sentence(findings),
+        protocol=_protocol(findings),
+    )
+
+
+def _guide(findings: Findings) -> tuple[str, ...]:
+    images = len(findings.tested)
+    return (
+        "PSNR says how close a restored image is to the clean one, in decibels: more is better, and 3 dB more is half "
+        "the squared error. SSIM says how alike they look: 1 is the same.",
+        f"{findings.baseline.name} restores without any learning; the teacher is the large network that the students "
+        f"imitate. A student is worth its training where it beats {findings.reference}, the same network trained alike "
+        "but by that method.",
+        "Signs: + is better than the network compared with, - is worse.",
+        f"Every network was trained once, from one seed, and measured on {images} test image{'s' if images > 1 else ''}: "
+        "a difference of a few hundredths of a dB may be chance.",
+    )
+
+
+def _untrained(findings: Findings) -> tuple[str, ...]:
+    networks_here = [one for one in findings.contenders if one.cost and not one.losses.steps]
+    return tuple(f"{one.name} has no training curve: it was not trained here." for one in networks_here)
+
+
+def _failures(findings: Findings) -> tuple[str, ...]:
+    return tuple(
+        f"{failure.file}: {failure.found} (expected: {one.expected})"
+        for one in findings.expectations
+        for failure in one.failures
+    )
+
+
+def _protocol(findings: Findings) -> str:
+    return (
+        f"{findings.task_name}, scale {findings.task.scale}. PSNR and SSIM: {findings.task.protocol}; the mean over the "
+        "images of a set. Parameters: all that are trained. FLOPs: multiply-adds of convolutions and matrix products, "
+        "each counted as one, for one 1280x720 output."
+    )

@@ -1,0 +1,80 @@
+"""The report's two renderings: one HTML page that holds all it shows, and Markdown beside its picture files."""
+
+import re
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from components.reporting.content import Content
+from components.reporting.pictures import Picture
+from components.reporting.tables import Column, Table
+
+PICTURES = "pictures"
+"""Folder of the Markdown twin's pictures, beside it."""
+
+_MARKED = re.compile(r"[\\`*\[\]~|]|(?<![^\W_])_|_(?![^\W_])")
+"""What Markdown may take for a mark; an underscore inside a word it leaves alone."""
+
+
+class _Markdown(str):
+    """Text that is Markdown already."""
+
+    __slots__ = ()
+
+
+def html_page(content: Content) -> str:
+    """Render the page: style, charts and pictures are inside, and nothing is loaded."""
+    environment = _environment(autoescape=True, finalize=None)
+    environment.filters["minus"] = _minus
+    return environment.get_template("report.html.j2").render(content=content)
+
+
+def markdown_page(content: Content) -> str:
+    """Render the same as Markdown, whose pictures lie in the folder `pictures` beside it."""
+    environment = _environment(autoescape=False, finalize=_escaped)
+    environment.filters |= {"table": _table, "image": _image}
+    return environment.get_template("report.md.j2").render(content=content)
+
+
+def _environment(**settings: Any) -> Environment:
+    # Quarrels with the rule S701: Markdown has no autoescape, its values are escaped by `finalize`.
+    return Environment(  # noqa: S701
+        loader=PackageLoader("components.reporting"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        **settings,
+    )
+
+
+def _minus(text: str) -> str:
+    """A sign as wide as the plus, where a number begins with a hyphen."""
+    return re.sub(r"^-(?=\d)", "−", text)
+
+
+def _escaped(value: object) -> str:
+    if isinstance(value, _Markdown):
+        return value
+    text = " ".join(str(value).replace("&", "&amp;").replace("<", "&lt;").split())
+    return _Markdown(_MARKED.sub(lambda found: "\\" + found[0], text))
+
+
+def _image(picture: Picture) -> _Markdown:
+    return _Markdown(f"![{_escaped(picture.alt)}]({PICTURES}/{picture.file})")
+
+
+def _table(table: Table) -> _Markdown:
+    heads = [_head(column) for column in table.columns]
+    rules = ["---:" if column.number else "---" for column in table.columns]
+    rows = [[_bold(_escaped(_minus(cell.text)), strong=cell.tone == "best") for cell in row] for row in table.rows]
+    lines = [f"| {' | '.join(cells)} |" for cells in (heads, rules, *rows)]
+    return _Markdown("\n".join([*lines, "", _escaped(table.caption)]))
+
+
+def _head(column: Column) -> str:
+    return _escaped(f"{column.text} ({column.group})" if column.group else column.text)
+
+
+def _bold(text: str, *, strong: bool) -> str:
+    return f"**{text}**" if strong else text
