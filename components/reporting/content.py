@@ -11,6 +11,7 @@ from components.reporting.pictures import Picture
 from components.reporting.places import RULE, choose_places
 from components.reporting.provenance import dataset_table, encoder_sentence, expectation_table, origin_table
 from components.reporting.tables import Table, image_table, loss_table, score_table, validation_table
+from components.reporting.wording import whole
 from components.run.progress import progress
 
 
@@ -88,17 +89,21 @@ def make_content(findings: Findings, crops: int, crop_side: int, raw: Path) -> C
 
 
 def _guide(findings: Findings) -> tuple[str, ...]:
-    images = len(findings.tested)
-    return (
+    images = whole(len(findings.tested))
+    measures = (
         "PSNR says how close a restored image is to the clean one, in decibels: more is better, and 3 dB more is half "
-        "the squared error. SSIM says how alike they look: 1 is the same.",
-        f"{findings.baseline.name} restores without any learning; the teacher is the large network that the students "
-        f"imitate. A student is worth its training where it beats {findings.reference}, the same network trained alike "
-        "but by that method.",
-        "Signs: + is better than the network compared with, - is worse.",
-        f"Every network was trained once, from one seed, and measured on {images} test image{'s' if images > 1 else ''}: "
-        "a difference of a few hundredths of a dB may be chance.",
+        "the squared error. SSIM says how alike they look: 1 is the same."
     )
+    networks = (
+        f"{findings.baseline.name} restores without any learning; the teacher is the large network that the students "
+        f"imitate. A method is worth its training where its student beats {findings.reference}, the same network "
+        "trained as long without it."
+    )
+    chance = (
+        f"Every network was trained once, from one seed, and measured on {images} test images: a difference of a few "
+        "hundredths of a dB may be chance."
+    )
+    return (measures, networks, "Signs: + is better than the network compared with, - is worse.", chance)
 
 
 def _untrained(findings: Findings) -> tuple[str, ...]:
@@ -116,7 +121,7 @@ def _failures(findings: Findings) -> tuple[str, ...]:
 
 def _protocol(findings: Findings) -> str:
     return (
-        f"{findings.task_name}, scale {findings.task.scale}. PSNR and SSIM: {findings.task.protocol}; the mean over the "
-        "images of a set. Parameters: all that are trained. FLOPs: multiply-adds of convolutions and matrix products, "
+        f"{findings.task_name}, scale {findings.task.scale}. PSNR and SSIM: {findings.task.protocol}; the mean over "
+        "the images of a set. Parameters: all that are trained. FLOPs: multiply-adds of convolutions and matrix products, "
         "each counted as one, for one 1280x720 output."
     )

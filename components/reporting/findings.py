@@ -1,4 +1,4 @@
-"""What the report speaks of, as typed values: the networks compared, their scores, and the images they were tested on."""
+"""What the report speaks of, as typed values: the networks compared, their scores, and the images that went in."""
 
 import statistics
 from collections.abc import Mapping

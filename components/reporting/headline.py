@@ -6,7 +6,7 @@ from components.reporting.wording import decibels, distance, percent, whole
 
 def title(findings: Findings) -> str:
     """Task and scale."""
-    scale = f" ×{findings.task.scale}" if findings.task.scale > 1 else ""
+    scale = f" x{findings.task.scale}" if findings.task.scale > 1 else ""
     return f"Distillation report: {findings.task_name}{scale}"
 
 
@@ -37,7 +37,8 @@ def _claim(findings: Findings, best: Contender) -> str:
         return f"{base.name} reaches {reached}; no other method was compared."
     if best.psnr > base.psnr:
         ahead = distance(best.psnr - base.psnr)
-        return f"{best.name} makes the best student: {reached}, {ahead} dB above {base.name}, the same network trained without it."
+        without = f"{base.name}, the same network trained without it"
+        return f"{best.name} makes the best student: {reached}, {ahead} dB above {without}."
     second = max(others, key=lambda student: student.psnr)
     behind = distance(base.psnr - second.psnr)
     return f"No method beats {base.name}, which reaches {reached}; the next, {second.name}, is {behind} dB below it."

@@ -50,7 +50,7 @@ def _environment(**settings: Any) -> Environment:
 
 def _minus(text: str) -> str:
     """A sign as wide as the plus, where a number begins with a hyphen."""
-    return re.sub(r"^-(?=\d)", "−", text)
+    return re.sub(r"^-(?=\d)", "\N{MINUS SIGN}", text)
 
 
 def _escaped(value: object) -> str:

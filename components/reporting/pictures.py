@@ -13,7 +13,8 @@ from PIL import Image as PillowImage
 from components.tasks.task import Image
 
 _TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
-_COLOURS: NDArray[np.uint8] = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_INFERNO)[:, 0, ::-1]
+_COLOURS = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_INFERNO)[:, 0, ::-1].tobytes()
+"""256 times red, green, blue."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def error_map(file: str, error: NDArray[np.float64], largest: float, alt: str) -
     """Encode errors `H W` by colour, from 0 (black) to `largest` and more (light yellow)."""
     levels = np.rint(np.clip(error / largest, 0, 1) * 255).astype(np.uint8)
     coloured = PillowImage.fromarray(levels)
-    coloured.putpalette(_COLOURS.tobytes())
+    coloured.putpalette(_COLOURS)
     return _png(file, coloured, alt)
 
 

@@ -86,7 +86,7 @@ def _best_of(entry: Entry, networks: Sequence[Contender], scale: int, count: int
 def _candidates(entry: Entry, spread: NDArray[np.float64], scale: int, side: int) -> list[Place]:
     height, width = (max(scale, min(side, length) // scale * scale) for length in spread.shape)
     step = max(scale, side // 4 // scale * scale)
-    sums = cv2.integral(spread)
+    sums = np.asarray(cv2.integral(spread), dtype=np.float64)
     return [
         Place(entry, top, left, height, width, round(_sum(sums, top, left, height, width) / (height * width), 9))
         for top in _starts(spread.shape[0], height, step, scale)

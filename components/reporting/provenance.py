@@ -80,8 +80,8 @@ def encoder_sentence(findings: Findings) -> str:
             f"Imported, with {whole(encoder.codes)} codes; its decoder is not part of it, so it was not measured here."
         )
     return (
-        f"Trained here: it reconstructs the validation images with {decibels(encoder.psnr)} dB (RGB) and codes them with "
-        f"{whole(encoder.codes_in_use)} of its {whole(encoder.codes)} codes (perplexity {encoder.perplexity:.1f})."
+        f"Trained here: it reconstructs the validation images with {decibels(encoder.psnr)} dB (RGB) and codes them "
+        f"with {whole(encoder.codes_in_use)} of its {whole(encoder.codes)} codes (perplexity {encoder.perplexity:.1f})."
     )
 
 

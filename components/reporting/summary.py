@@ -16,7 +16,7 @@ def summary(findings: Findings) -> str:
     head = ("method", "PSNR", "SSIM", f"vs {findings.reference}", "vs teacher", "parameters")
     blocks = []
     for dataset in findings.sets:
-        rows = [head]
+        rows: list[tuple[str, ...]] = [head]
         for contender in findings.contenders:
             psnr, ssim, base, teacher = (cell.text for cell in score_cells(findings, contender, dataset))
             parameters = whole(contender.cost.parameters) if contender.cost else ABSENT

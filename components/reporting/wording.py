@@ -1,6 +1,6 @@
 """Numbers as words: the one place that rounds them, so that page, Markdown and terminal never differ."""
 
-ABSENT = "–"
+ABSENT = "\N{EN DASH}"
 
 
 def decibels(value: float) -> str:

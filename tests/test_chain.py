@@ -1,0 +1,116 @@
+"""The whole chain by `dvc repro`, in a small size: what runs, what does not, and that the bytes are the same."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+TINY: dict[str, Any] = {"steps": 6, "batch": 2, "patch": 24, "log_every": 2, "validate_every": 3}
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "DVC_NO_ANALYTICS": "1",
+    }
+    return subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True, check=False)
+
+
+def repro(folder: Path, *arguments: str) -> list[str]:
+    """Names of the stages that `dvc repro` ran."""
+    done = run(folder, "dvc", "repro", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return re.findall(r"Running stage '([^']+)'", done.stdout)
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    path = folder / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    change(params)
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def shrink(params: dict[str, Any]) -> None:
+    params["teachers"]["sr"]["backbone"] |= {"channels": 8, "blocks": 1}
+    params["students"]["sr"]["backbone"] |= {"channels": 4, "blocks": 1}
+    params["teachers"]["sr"]["expected"] |= {"psnr": 0.0}
+    for section in ("teachers", "encoders", "students"):
+        params[section]["sr"]["training"] |= TINY
+    params["methods"]["dckd"]["history"] |= {"intervals": [2], "phase": 100}
+
+
+def hashes(folder: Path, stage: str) -> list[dict[str, Any]]:
+    """What dvc.lock says of a stage's outputs."""
+    outputs: list[dict[str, Any]] = yaml.safe_load((folder / "dvc.lock").read_text())["stages"][stage]["outs"]
+    return outputs
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of this project in a small size, run once."""
+    folder = tmp_path_factory.mktemp("chain") / "project"
+    files = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+    ).stdout
+    for name in filter(None, files.decode().split("\0")):
+        if (ROOT / name).is_file() and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes((ROOT / name).read_bytes())
+    assert run(folder, "git", "init", "-q").returncode == 0
+    edit(folder, shrink)
+    assert run(folder, sys.executable, "-m", "pipeline.check").returncode == 0
+    ran = repro(folder)
+    assert ran[0] == "fetch@sr"
+    assert ran[-1] == "report@sr"
+    return folder
+
+
+def test_the_report_and_every_score_are_there(project: Path) -> None:
+    for method in ("scratch", "logits", "dckd"):
+        assert (project / f"data/scores/sr/{method}.json").is_file()
+    page = (project / "data/report/sr/report.html").read_text(encoding="utf-8")
+    assert all(name in page for name in ("scratch", "logits", "dckd", "chelsea", "coffee"))
+
+
+def test_a_second_run_runs_no_stage(project: Path) -> None:
+    assert repro(project) == []
+
+
+def test_nothing_is_left_beside_the_outputs(project: Path) -> None:
+    assert list(project.glob("data/**/*.partial")) == []
+    assert list((project / ".cache/checkpoints").glob("*")) == []
+
+
+def test_metrics_can_be_shown(project: Path) -> None:
+    shown = run(project, "dvc", "metrics", "show", "--md")
+    assert shown.returncode == 0, shown.stderr
+    assert "data/scores/sr/dckd.json" in shown.stdout
+
+
+def test_the_same_seed_gives_the_same_bytes(project: Path) -> None:
+    stages = ("build_lmdb@sr", "distill@sr-dckd", "evaluate@sr-dckd")
+    first = {stage: hashes(project, stage) for stage in stages}
+    assert repro(project, "--force", "--single-item", *stages) == list(stages)
+    assert {stage: hashes(project, stage) for stage in stages} == first
+
+
+def test_a_changed_weight_of_dckd_reruns_dckd_and_the_report_only(project: Path) -> None:
+    edit(project, lambda params: params["methods"]["dckd"]["weights"].update(contrastive=0.2))
+    assert sorted(repro(project)) == ["distill@sr-dckd", "evaluate@sr-dckd", "report@sr"]
+
+
+def test_a_weak_teacher_stops_the_run_and_names_both_numbers(project: Path) -> None:
+    edit(project, lambda params: params["teachers"]["sr"]["expected"].update(psnr=99.0))
+    done = run(project, "dvc", "repro")
+    assert done.returncode != 0
+    assert re.search(r"error: the teacher reaches [\d.]+ dB on photographs_test, expected 99.00 dB", done.stderr)
+    assert "Running stage 'distill" not in done.stdout
