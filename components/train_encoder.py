@@ -99,9 +99,9 @@ def train_encoder(task: TaskChoice, encoder: Encoder, raw: Path, lmdb: Path, out
         )
     Session("train encoder", restoration, recipe, lmdb, {"task": task, "encoder": encoder}).run(
         make_network=lambda: VqAutoencoder(VqganEncoder(**arguments)),
-        make_method=lambda network, device: Autoencoding(network, recipe.seed).to(device),
+        make_method=lambda network, device: Autoencoding(network, recipe.steps, recipe.seed).to(device),
         weights=encoder.weights.model_dump(),
-        validate=reconstruction_on,
+        validate=lambda store: reconstruction_on(store, recipe.patch * restoration.scale),
         write=lambda trained: write(trained.network.vqgan, trained),
     )
 

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +37,7 @@ class History(Params):
 
     source: Literal["average", "student"]
     keep: float = Field(ge=0, le=1)
-    intervals: tuple[int, ...] = Field(min_length=1)
+    intervals: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=1)
     phase: int = Field(gt=0)
 
 

@@ -114,7 +114,24 @@ def batch_mean(values: Tensor) -> Tensor:
     the number of processes.
     """
     mean = values.mean()
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if _is_distributed():
         total: Tensor = torch.distributed.nn.functional.all_reduce(mean)  # type: ignore[no-untyped-call]
         return total / torch.distributed.get_world_size()
     return mean
+
+
+def batch_rows(values: Tensor) -> Tensor:
+    """Rows of the whole batch: under distribution those of all processes in the batch's order, without gradient.
+
+    State that a method keeps of a batch must be made of these, or it would differ between processes.
+    """
+    rows = values.detach().contiguous()
+    if not _is_distributed():
+        return rows
+    parts = [torch.empty_like(rows) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(parts, rows)
+    return torch.cat(parts)
+
+
+def _is_distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()

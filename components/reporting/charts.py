@@ -1,5 +1,7 @@
 """The report's charts: what each shows, and the same in words for those who can't see it."""
 
+from typing import Any
+
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 
@@ -10,7 +12,9 @@ from components.reporting.tables import loss_curves, shown_terms
 from components.reporting.wording import decibels, loss, whole
 
 _MARKERS = "os^Dv"
-_WIDTH = 480
+_WIDTH = 400
+_HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 1.8}
+"""Marks that show what lies under them: equal students lie on one another."""
 
 
 def cost_charts(findings: Findings) -> tuple[Picture, ...]:
@@ -37,7 +41,8 @@ def validation_chart(findings: Findings) -> Picture | None:
                 marker=_marker(findings, contender),
                 color=_colour(findings, contender),
                 linestyle="--" if contender.role == "teacher" else "-",
-                markersize=5,
+                markersize=6,
+                **_HOLLOW,
             )
         axes.set_xlim(0, max(end.x for end in ends) * 1.25)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -76,7 +81,7 @@ def _cost_chart(findings: Findings, number: int, dataset: str) -> Picture:
 
     def paint(axes: Axes) -> None:
         for (network, _), point in zip(networks, points, strict=True):
-            axes.plot(point.x, point.y, _marker(findings, network), color=point.colour, markersize=8)
+            axes.plot(point.x, point.y, _marker(findings, network), color=point.colour, markersize=8, **_HOLLOW)
         axes.axhline(floor, color=MUTED, linestyle="--", linewidth=1.2)
         axes.annotate(baseline, (0, floor), (6, 4), axes.get_yaxis_transform(), textcoords="offset points", color=MUTED)
         axes.set_xscale("log")
@@ -106,7 +111,7 @@ def _loss_chart(file: str, name: str, steps: tuple[int, ...], values: tuple[floa
 
 def _size(names: int) -> tuple[float, float]:
     """Width, and a height that has room for the names one above the other."""
-    return _WIDTH, max(290, 110 + 14 * names)
+    return _WIDTH, max(260, 90 + 14 * names)
 
 
 def _colour(findings: Findings, contender: Contender) -> str:

@@ -103,7 +103,7 @@ def _guide(findings: Findings) -> tuple[str, ...]:
         f"Every network was trained once, from one seed, and measured on {images} test images: a difference of a few "
         "hundredths of a dB may be chance."
     )
-    return (measures, networks, "Signs: + is better than the network compared with, - is worse.", chance)
+    return (measures, networks, "Signs: + is better than the network compared with, \N{MINUS SIGN} is worse.", chance)
 
 
 def _untrained(findings: Findings) -> tuple[str, ...]:
@@ -122,6 +122,6 @@ def _failures(findings: Findings) -> tuple[str, ...]:
 def _protocol(findings: Findings) -> str:
     return (
         f"{findings.task_name}, scale {findings.task.scale}. PSNR and SSIM: {findings.task.protocol}; the mean over "
-        "the images of a set. Parameters: all that are trained. FLOPs: multiply-adds of convolutions and matrix products, "
-        "each counted as one, for one 1280x720 output."
+        "the images of a set. Parameters: all that are trained. FLOPs: multiply-adds of convolutions and matrix "
+        "products, each counted as one, for one 1280x720 output."
     )

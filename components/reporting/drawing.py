@@ -22,7 +22,8 @@ _VARIABLES = {INK: "--ink", MUTED: "--muted", _LINE: "--line"} | {
 """matplotlib draws in these colours, which nothing else has; in the SVG they become the style sheet's."""
 
 _COLOURS = Path(__file__).with_name("templates") / "colours.css"
-_FONT = "text{font-family:system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif!important}"
+_FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif"
+_STYLE = f"svg{{background:var(--surface)}}text{{font-family:{_FONT}!important}}"
 _INCH = 72.0
 """Points; a point is an SVG's unit."""
 _LETTERS = 10.0
@@ -77,7 +78,7 @@ def draw(name: str, alt: str, width: float, height: float, paint: Callable[[Axes
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
     text = re.sub("|".join(_VARIABLES), lambda found: f"var({_VARIABLES[found[0]]})", buffer.getvalue())
-    style = f"<style>{_COLOURS.read_text(encoding='utf-8')}{_FONT}</style>"
+    style = f"<style>{_COLOURS.read_text(encoding='utf-8')}{_STYLE}</style>"
     drawing = text[text.index("<svg") :].replace("<defs>", f"{style}\n <defs>", 1)
     return Picture(f"{name}.svg", drawing.encode(), alt, round(width), round(height))
 

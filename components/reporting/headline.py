@@ -35,13 +35,14 @@ def _claim(findings: Findings, best: Contender) -> str:
     others = [student for student in findings.students if student is not base]
     if not others:
         return f"{base.name} reaches {reached}; no other method was compared."
-    if best.psnr > base.psnr:
-        ahead = distance(best.psnr - base.psnr)
-        without = f"{base.name}, the same network trained without it"
-        return f"{best.name} makes the best student: {reached}, {ahead} dB above {without}."
     second = max(others, key=lambda student: student.psnr)
-    behind = distance(base.psnr - second.psnr)
-    return f"No method beats {base.name}, which reaches {reached}; the next, {second.name}, is {behind} dB below it."
+    between = distance(second.psnr - base.psnr)
+    if not float(between):
+        return f"{second.name} makes no better student than {base.name}: it reaches {reached}, as that does."
+    if second.psnr > base.psnr:
+        without = f"{base.name}, the same network trained without it"
+        return f"{best.name} makes the best student: {reached}, {between} dB above {without}."
+    return f"No method beats {base.name}, which reaches {reached}; the next, {second.name}, is {between} dB below it."
 
 
 def _kept(findings: Findings, best: Contender) -> str:
@@ -49,5 +50,9 @@ def _kept(findings: Findings, best: Contender) -> str:
     gain = teacher.psnr - baseline.psnr
     if gain <= 0:
         return f"The teacher itself gains nothing over {baseline.name}."
-    share = percent((best.psnr - baseline.psnr) / gain)
-    return f"It keeps {share} of the {decibels(gain)} dB that the teacher gains over {baseline.name}."
+    kept = best.psnr - baseline.psnr
+    if kept < 0:
+        return f"It is {distance(kept)} dB below {baseline.name}, the teacher {distance(gain)} dB above it."
+    if kept > gain:
+        return f"Over {baseline.name} it gains {distance(kept)} dB, the teacher only {distance(gain)} dB."
+    return f"It keeps {percent(kept / gain)} of the {distance(gain)} dB by which the teacher beats {baseline.name}."

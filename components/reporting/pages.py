@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from components.reporting.content import Content
 from components.reporting.pictures import Picture
@@ -25,7 +26,7 @@ class _Markdown(str):
 def html_page(content: Content) -> str:
     """Render the page: style, charts and pictures are inside, and nothing is loaded."""
     environment = _environment(autoescape=True, finalize=None)
-    environment.filters["minus"] = _minus
+    environment.filters |= {"minus": _minus, "breakable": _breakable}
     return environment.get_template("report.html.j2").render(content=content)
 
 
@@ -51,6 +52,11 @@ def _environment(**settings: Any) -> Environment:
 def _minus(text: str) -> str:
     """A sign as wide as the plus, where a number begins with a hyphen."""
     return re.sub(r"^-(?=\d)", "\N{MINUS SIGN}", text)
+
+
+def _breakable(text: str) -> Markup:
+    """Let a browser break a long path or name where its parts end."""
+    return Markup(re.sub(r"(?<=[/_])(?=\w)", "<wbr>", str(escape(text))))  # noqa: S704 - escaped here
 
 
 def _escaped(value: object) -> str:

@@ -13,7 +13,7 @@ from PIL import Image as PillowImage
 from components.tasks.task import Image
 
 _TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
-_COLOURS = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_INFERNO)[:, 0, ::-1].tobytes()
+_COLOURS = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[np.newaxis], cv2.COLORMAP_INFERNO)[0, :, ::-1].tobytes()
 """256 times red, green, blue."""
 
 

@@ -78,9 +78,9 @@ def score_table(findings: Findings) -> Table:
 def score_cells(findings: Findings, contender: Contender, dataset: str) -> list[Cell]:
     """PSNR, SSIM and the differences to reference and teacher on one set."""
     quality = contender.sets[dataset]
-    best = _best(findings, [one.sets[dataset] for one in findings.students])
+    rivals = [one.sets[dataset] for one in _rivals(findings, contender)]
     return [
-        *_quality_cells(quality, best if contender.role == "student" else None),
+        *_quality_cells(quality, rivals),
         _against(contender, findings.base, dataset),
         _against(contender, findings.teacher, dataset),
     ]
@@ -93,10 +93,9 @@ def image_table(findings: Findings) -> Table:
         columns += [Column(contender.name, measure) for contender in findings.contenders]
     rows = []
     for entry in findings.tested:
-        best = _best(findings, [student.images[entry.key] for student in findings.students])
         pairs = [
-            _quality_cells(contender.images[entry.key], best if contender.role == "student" else None)
-            for contender in findings.contenders
+            _quality_cells(one.images[entry.key], [rival.images[entry.key] for rival in _rivals(findings, one)])
+            for one in findings.contenders
         ]
         rows.append((Cell(entry.key), *(psnr for psnr, _ in pairs), *(ssim for _, ssim in pairs)))
     return Table("PSNR in dB and SSIM of each test image; the best student is bold.", tuple(columns), tuple(rows))
@@ -139,17 +138,23 @@ def shown_terms(curve: Curve) -> dict[str, tuple[float, ...]]:
     return dict(curve.values) if len(terms) > 1 else terms
 
 
-def _best(findings: Findings, qualities: Sequence[Quality]) -> Quality | None:
-    if len(findings.students) < 2:
-        return None
-    return Quality(max(one.psnr for one in qualities), max(one.ssim for one in qualities))
-
-
-def _quality_cells(quality: Quality, best: Quality | None) -> tuple[Cell, Cell]:
+def _quality_cells(quality: Quality, rivals: Sequence[Quality]) -> tuple[Cell, Cell]:
+    """PSNR and SSIM, marked where no rival's is better by what is shown of it; without rivals, nothing is."""
     return (
-        Cell(decibels(quality.psnr), "best" if best and quality.psnr == best.psnr else ""),
-        Cell(similarity(quality.ssim), "best" if best and quality.ssim == best.ssim else ""),
+        _marked(decibels(quality.psnr), [decibels(one.psnr) for one in rivals]),
+        _marked(similarity(quality.ssim), [similarity(one.ssim) for one in rivals]),
     )
+
+
+def _marked(text: str, rivals: Sequence[str]) -> Cell:
+    return Cell(text, "best" if rivals and float(text) >= max(map(float, rivals)) else "")
+
+
+def _rivals(findings: Findings, contender: Contender) -> tuple[Contender, ...]:
+    """The other students; nobody where it is no student."""
+    if contender.role != "student":
+        return ()
+    return tuple(student for student in findings.students if student is not contender)
 
 
 def _against(contender: Contender, other: Contender, dataset: str) -> Cell:

@@ -30,14 +30,13 @@ def whole(value: float) -> str:
 
 
 def short(value: float) -> str:
-    """Three significant digits and k, M, G or T for thousands."""
-    scaled, prefixes = float(value), iter(("", " k", " M", " G", " T"))
-    prefix = next(prefixes)
-    while abs(scaled) >= 999.5 and prefix != " T":
-        scaled, prefix = scaled / 1000, next(prefixes)
-    decimals = 2 if abs(scaled) < 9.995 else 1 if abs(scaled) < 99.95 else 0
-    text = f"{scaled:.{decimals}f}"
-    return f"{text.rstrip('0').rstrip('.') if not prefix else text}{prefix}"
+    """Three significant digits, and k, M, G or T for thousands."""
+    for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        scaled = value / size
+        if scaled >= 0.9995:
+            decimals = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
+            return f"{scaled:.{decimals}f} {prefix}"
+    return f"{value:.3g}"
 
 
 def loss(value: float) -> str:

@@ -10,8 +10,9 @@ from torch import Tensor
 from components.backbones.vq_autoencoder import VqAutoencoder
 from components.images.metrics import psnr, quantise
 from components.images.store import Image, Store
-from components.methods.method import Batch, Method
+from components.methods.method import Batch, Method, batch_rows
 from components.methods.parts.draws import generator
+from components.run.errors import InputError
 from components.training.loop import Row
 
 RESEED_EVERY = 50
@@ -22,7 +23,13 @@ class Autoencoding(Method[VqAutoencoder]):
     """Reconstruction, codebook and commitment losses of VQ-VAE (equation 3) on clean crops.
 
     `reconstruction = mean|D(q(E(y))) - y|`, `codebook = mean (sg[z] - e)^2`, `commitment = mean (z - sg[e])^2`.
-    Gradient alone leaves most codes unused, so unused ones are reseeded with vectors of the current batch (ours).
+    Gradient alone leaves most codes unused, so unused ones are reseeded with vectors of the current batch (ours), in
+    the first half of the training: the decoder has to learn what a moved code means.
+
+    Args:
+        autoencoder: the network that will be trained.
+        steps: of the training.
+        seed: of the run.
     """
 
     terms: ClassVar[frozenset[str]] = frozenset({"reconstruction", "codebook", "commitment"})
@@ -30,9 +37,9 @@ class Autoencoding(Method[VqAutoencoder]):
     used: Tensor
     recent: Tensor
 
-    def __init__(self, autoencoder: VqAutoencoder, seed: int) -> None:
+    def __init__(self, autoencoder: VqAutoencoder, steps: int, seed: int) -> None:
         super().__init__()
-        self.seed = seed
+        self.seed, self.reseed_until = seed, steps // 2
         codes = autoencoder.vqgan.quantize.embedding.weight
         self.register_buffer("used", torch.zeros(len(codes), dtype=torch.bool))
         self.register_buffer("recent", codes.detach().clone())
@@ -40,8 +47,8 @@ class Autoencoding(Method[VqAutoencoder]):
     def forward(self, network: VqAutoencoder, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""
         coded = network(batch.clean)
-        self.used[coded.indices] = True
-        vectors = coded.latent.detach().permute(0, 2, 3, 1).reshape(-1, coded.latent.shape[1]).float()
+        self.used[batch_rows(coded.indices)] = True
+        vectors = batch_rows(coded.latent).permute(0, 2, 3, 1).reshape(-1, coded.latent.shape[1]).float()
         self.recent.copy_(vectors[torch.arange(len(self.recent), device=vectors.device) % len(vectors)])
         return {
             "reconstruction": F.l1_loss(coded.image, batch.clean),
@@ -51,7 +58,7 @@ class Autoencoding(Method[VqAutoencoder]):
 
     def follow(self, step: int, network: VqAutoencoder, average: VqAutoencoder) -> None:
         """Reseed the codes that were not used since the last time."""
-        if step % RESEED_EVERY:
+        if step % RESEED_EVERY or step > self.reseed_until:
             return
         unused = (~self.used).nonzero().flatten()
         order = torch.randperm(len(self.recent), generator=generator(self.seed, step)).to(unused.device)
@@ -60,9 +67,23 @@ class Autoencoding(Method[VqAutoencoder]):
         self.used.zero_()
 
 
-def reconstruction_on(store: Store) -> Callable[[VqAutoencoder], Row]:
-    """Measure an autoencoder on the store's validation images: RGB PSNR, codes in use, and their perplexity."""
+def reconstruction_on(store: Store, side: int) -> Callable[[VqAutoencoder], Row]:
+    """Measure an autoencoder on the store's validation images: RGB PSNR, codes in use, and their perplexity.
+
+    The images are cut to squares of `side` pixels, the size it is trained on and used at: its normalisation and its
+    attention look at the whole input, so that another size is another network.
+
+    Raises:
+        InputError: an image is smaller than that.
+    """
     records = store.records("validation")
+    for record in records:
+        if min(record.clean) < side:
+            height, width = record.clean
+            raise InputError(
+                f"{record.image}: {width}x{height} pixels are less than the encoder's crops, {side} clean pixels wide. "
+                "Write a smaller patch for the encoder, or exclude the image."
+            )
 
     @torch.inference_mode()
     def measure(network: VqAutoencoder) -> Row:
@@ -70,11 +91,10 @@ def reconstruction_on(store: Store) -> Callable[[VqAutoencoder], Row]:
         counts = torch.zeros(len(network.vqgan.quantize.embedding.weight), device=device)
         scores = []
         for record in records:
-            clean = _cropped(store.whole(record).clean, network.factor)
-            image = torch.from_numpy(clean).permute(2, 0, 1).unsqueeze(0).float().div(255)
-            coded = network(image.to(device))
+            clean = _squares(store.whole(record).clean, side)
+            coded = network(torch.from_numpy(clean).permute(0, 3, 1, 2).float().div(255).to(device))
             counts += torch.bincount(coded.indices, minlength=len(counts))
-            scores.append(psnr(quantise(coded.image[0].permute(1, 2, 0).cpu().numpy()), clean))
+            scores.append(psnr(quantise(coded.image.permute(0, 2, 3, 1).cpu().numpy()), clean))
         shares = counts / counts.sum()
         entropy = -(shares[shares > 0] * shares[shares > 0].log()).sum()
         return {
@@ -86,6 +106,8 @@ def reconstruction_on(store: Store) -> Callable[[VqAutoencoder], Row]:
     return measure
 
 
-def _cropped(image: Image, multiple: int) -> Image:
-    height, width = (side - side % multiple for side in image.shape[:2])
-    return image[:height, :width]
+def _squares(image: Image, side: int) -> Image:
+    """`H W 3` -> `n side side 3`; what is left over on the right and below is dropped."""
+    rows, columns = (length // side for length in image.shape[:2])
+    cut = image[: rows * side, : columns * side].reshape(rows, side, columns, side, 3)
+    return cut.transpose(0, 2, 1, 3, 4).reshape(-1, side, side, 3)

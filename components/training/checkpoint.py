@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import logging
+import pickle
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ CHECKPOINTS = Path(".cache/checkpoints")
 """Outside of DVC's outputs, which it deletes before a stage runs."""
 
 _SOURCE = Path(__file__).parents[1]
+_LOG = logging.getLogger(__name__)
 
 
 def checkpoint_path(stage: str, values: dict[str, BaseModel], files: list[Path]) -> Path:
@@ -42,13 +46,20 @@ def checkpoint_path(stage: str, values: dict[str, BaseModel], files: list[Path])
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint, whole or not at all."""
+    # By way of memory: torch's own writer hides what the system says, that the disk is full for instance.
+    content = BytesIO()
+    torch.save(state, content)
     with written_whole(path) as partial:
-        torch.save(state, partial)
+        partial.write_bytes(content.getbuffer())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """Read a checkpoint onto the CPU; None where there is none."""
+    """Read a checkpoint onto the CPU; None where there is none, or only a broken one: training anew mends that."""
     if not path.exists():
         return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+    except (EOFError, LookupError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        _LOG.warning("%s: not a readable checkpoint (%s); training from the start.", path, type(error).__name__)
+        return None
     return state

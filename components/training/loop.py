@@ -133,17 +133,17 @@ def train(
         for name, loss in {"total": total, **losses}.items():
             sums[name] = sums.get(name, torch.zeros_like(loss)) + loss.detach()
         last = step == recipe.steps
-        if step % recipe.log_every and not last:
-            continue
-        # Sums that are not finite stay so: one look at them, one synchronisation, covers every step since the last.
-        row = _mean_row(step, step - logged, learning_rate, sums, accelerator)
-        trained.history.append(row)
-        sums, logged = {}, step
-        if shown:
-            shown.advance_to(step, loss=f"{row['total']:.4f}", images=f"{shown.rate() * recipe.batch:.0f}/s")
+        logs = step % recipe.log_every == 0 or last
+        if logs:
+            # Sums that are not finite stay so: one look at them, one synchronisation, covers every step since the last.
+            row = _mean_row(step, step - logged, learning_rate, sums, accelerator)
+            trained.history.append(row)
+            sums, logged = {}, step
+            if shown:
+                shown.advance_to(step, loss=f"{row['total']:.4f}", images=f"{shown.rate() * recipe.batch:.0f}/s")
         if step % recipe.validate_every == 0 or last:
             trained.validation.append({"step": step, **validate(averaged)})
-        if accelerator.is_main_process and not last and monotonic() - saved >= checkpoint_seconds:
+        if logs and accelerator.is_main_process and not last and monotonic() - saved >= checkpoint_seconds:
             saved = monotonic()
             save_checkpoint(
                 checkpoint,

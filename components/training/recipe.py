@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from components.run.params import Params, without_nulls
 
 Positive = Annotated[int, Field(gt=0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Schedule(Params):
@@ -44,7 +45,7 @@ class Adam(Params):
     """Adam or AdamW with its moments and weight decay."""
 
     name: Literal["adam", "adamw"]
-    betas: tuple[float, float]
+    betas: tuple[Decay, Decay]
     weight_decay: float = Field(default=0.0, ge=0)
 
 
@@ -71,7 +72,7 @@ class Training(Params):
     learning_rate: float = Field(gt=0)
     optimiser: Adam
     schedule: Annotated[Constant | MultiStep | Cosine, Field(discriminator="name")]
-    average_decay: float = Field(ge=0, lt=1)
+    average_decay: Decay
     precision: Literal["float32", "bf16"] = "float32"
     log_every: Positive
     validate_every: Positive

@@ -64,7 +64,8 @@ class Session:
         accelerator = start(self.recipe)
         torch.manual_seed(self.recipe.seed)
         network = make_network().to(accelerator.device)
-        checkpoint = checkpoint_path(self.title.replace(" ", "-"), self.values, [self.lmdb / "data.mdb", *self.files])
+        files = [self.lmdb / "data.mdb", self.lmdb / "index.json", *self.files]
+        checkpoint = checkpoint_path(self.title.replace(" ", "-"), self.values, files)
         trained = train(
             title=self.title,
             accelerator=accelerator,

@@ -6,8 +6,6 @@ weights; their parameter names; and their parameter counts without MeanShift. Th
 commit 8d56e3a, gave the same images to 2e-7 when the weights were renamed.
 """
 
-import math
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -18,27 +16,15 @@ from numpy.typing import NDArray
 from components.backbones.backbone import Backbone
 from components.backbones.edsr import Edsr
 from components.backbones.rcan import Rcan
+from tests.closed_form import closed_form, fill
 
 ORACLE = np.load(Path(__file__).with_name("rcan_edsr_oracle.npz"))
 COUNTS = dict(zip(ORACLE["count_names"].tolist(), ORACLE["counts"].tolist(), strict=True))
 
 
-def closed_form(name: str, shape: tuple[int, ...], low: float = -1.0, high: float = 1.0) -> NDArray[np.float64]:
-    """Fractions of index**2 times the golden ratio: the same bits on every machine."""
-    index = np.arange(1, math.prod(shape) + 1, dtype=np.float64)
-    fraction = (index * index * 0.6180339887498949 + zlib.crc32(name.encode()) / 2**32) % 1.0
-    return (low + (high - low) * fraction).reshape(shape)
-
-
-def parameter(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    """Weight of the networks that the numbers were recorded with."""
-    values = closed_form(name, shape)
-    return torch.from_numpy(0.1 * values if name.endswith("bias") else values * math.sqrt(3 / math.prod(shape[1:])))
-
-
 def restored(network: Backbone, precision: torch.dtype) -> NDArray[np.float64]:
     """Our network's image with the closed-form weights."""
-    network.load_state_dict({key: parameter(key, tuple(value.shape)) for key, value in network.state_dict().items()})
+    fill(network)
     image = torch.from_numpy(closed_form("image", (1, 3, 12, 10), 0, 1))
     with torch.no_grad():
         output: torch.Tensor = network.to(precision).eval()(image.to(precision))

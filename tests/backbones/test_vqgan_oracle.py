@@ -6,36 +6,17 @@
 configuration (`imagenet_vqgan.yaml`) from CompVis/taming-transformers, commit 3ba01b2.
 """
 
-import math
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from components.backbones.vqgan import VqganEncoder
+from tests.closed_form import closed_form, parameter
 
 ORACLE = np.load(Path(__file__).with_name("vqgan_oracle.npz"))
 LEVELS = range(5)
-
-
-def closed_form(name: str, shape: tuple[int, ...], low: float = -1.0, high: float = 1.0) -> NDArray[np.float64]:
-    """Fractions of index**2 times the golden ratio: the same bits on every machine."""
-    index = np.arange(1, math.prod(shape) + 1, dtype=np.float64)
-    fraction = (index * index * 0.6180339887498949 + zlib.crc32(name.encode()) / 2**32) % 1.0
-    return (low + (high - low) * fraction).reshape(shape)
-
-
-def parameter(name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Weight of the network that the numbers were recorded with."""
-    values = closed_form(name, shape)
-    if name.endswith("embedding.weight"):
-        return 0.5 * values
-    if name.endswith("bias"):
-        return 0.1 * values
-    return 1 + 0.3 * values if len(shape) == 1 else math.sqrt(3 / math.prod(shape[1:])) * values
 
 
 def image(batch: int, height: int, width: int) -> torch.Tensor:
@@ -59,7 +40,7 @@ def shapes_of(network: torch.nn.Module) -> dict[str, tuple[int, ...]]:
 def encoder() -> VqganEncoder:
     """Width 32, filled in under the official names."""
     network = VqganEncoder(channels=32, latent=12, codes=32, code_size=8).double().eval().requires_grad_(False)
-    weights = {key: torch.from_numpy(parameter(key, shape)) for key, shape in official_shapes("small").items()}
+    weights = {key: parameter(key, shape) for key, shape in official_shapes("small").items()}
     network.load_state_dict(weights, strict=True)
     return network
 

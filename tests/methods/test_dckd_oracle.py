@@ -6,53 +6,29 @@
 teacher and history, SGD). The blurred images are of `kornia.filters.gaussian_blur2d` 0.9.0, which it calls.
 """
 
-import math
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from scipy.stats import kstest, uniform
 from torch import Tensor
 
 from components.backbones.rcan import Rcan
 from components.backbones.vqgan import VqganEncoder
-from components.methods.parts import degradations
 from components.methods.dckd import Dckd, History, Negatives, code_cross_entropy, contrastive, is_refresh
-from components.methods.parts.degradations import Bank, degrade
 from components.methods.method import Batch, Frozen, Setting
+from components.methods.parts import degradations
+from components.methods.parts.degradations import Bank, degrade
 from components.methods.parts.symmetries import Symmetries
+from tests.closed_form import closed_form, fill
 
 ORACLE = np.load(Path(__file__).with_name("dckd_oracle.npz"))
 SHAPES = [(2, 4, 16, 24), (2, 4, 8, 12), (2, 8, 4, 6), (2, 8, 2, 3), (2, 16, 1, 2)]
 WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 INTERVALS = (1000, 2000, 3000)
 PRECISIONS = [(torch.float32, "f32"), (torch.float64, "f64")]
-
-
-def closed_form(name: str, shape: tuple[int, ...], low: float = -1.0, high: float = 1.0) -> NDArray[np.float64]:
-    """Fractions of index**2 times the golden ratio: the same bits on every machine."""
-    index = np.arange(1, math.prod(shape) + 1, dtype=np.float64)
-    fraction = (index * index * 0.6180339887498949 + zlib.crc32(name.encode()) / 2**32) % 1.0
-    return (low + (high - low) * fraction).reshape(shape)
-
-
-def parameter(name: str, shape: tuple[int, ...]) -> Tensor:
-    """Weight of the networks that the numbers were recorded with."""
-    values = closed_form(name, shape)
-    if name.endswith("embedding.weight"):
-        return torch.from_numpy(0.5 * values)
-    if name.endswith("bias"):
-        return torch.from_numpy(0.1 * values)
-    return torch.from_numpy(1 + 0.3 * values if len(shape) == 1 else math.sqrt(3 / math.prod(shape[1:])) * values)
-
-
-def fill(network: torch.nn.Module, factor: float = 1.0) -> None:
-    state = network.double().state_dict()
-    network.load_state_dict({key: factor * parameter(key, tuple(value.shape)) for key, value in state.items()})
 
 
 def taps(name: str, precision: torch.dtype) -> list[Tensor]:
@@ -278,7 +254,7 @@ class TestResize:
 
 def rcan(blocks: int, factor: float) -> Rcan:
     network = Rcan(2, channels=8, groups=2, blocks=blocks, reduction=4)
-    fill(network, factor)
+    fill(network.double(), factor)
     return network
 
 
@@ -291,7 +267,7 @@ def test_five_whole_iterations_are_the_official_ones() -> None:
     """Losses, gradients, the average as source of the history, and the moment of its refresh, in one."""
     student, average, teacher, start = rcan(1, 0.7), rcan(1, 0.7), rcan(2, 1.0), rcan(1, 0.8)
     encoder = VqganEncoder(channels=32, blocks=1, latent=12, codes=32, code_size=8)
-    fill(encoder)
+    fill(encoder.double())
     weights = {"reconstruction": 1.0, "logits": 1.0, "contrastive": 0.1, "codes": 0.001, "label_consistency": 1.0}
     setting = Setting(start, frozenset(weights), 0, Frozen(teacher), lambda: Frozen(encoder))
     method = Dckd(

@@ -35,11 +35,17 @@ PARAMS = {
     },
     "sources": {
         "camera": {
-            "files": [{"url": "file:$PHOTOS/all.tar", "sha256": "ab" * 32, "licence": "CC0 1.0", "author": "A. Painter"}]
+            "files": [
+                {"url": "file:$PHOTOS/all.tar", "sha256": "ab" * 32, "licence": "CC0 1.0", "author": "A. Painter"}
+            ]
         },
         "benchmark": {
             "files": [
-                {"url": "https://user:secret@example.org/set.zip?key=1", "licence": "research only", "author": "B. Maker"}
+                {
+                    "url": "https://user:secret@example.org/set.zip?key=1",
+                    "licence": "research only",
+                    "author": "B. Maker",
+                }
             ]
         },
         "unused": {"files": [{"url": "s3://nowhere/else.zip", "author": "N. Obody"}]},
@@ -76,19 +82,23 @@ def curve(terms, start, steps=(50, 100, 150)):
     ]
 
 
-def make_project(root, params=PARAMS, images=None):
-    """Write params.yaml, data/raw, data/manifest, and all that training and measuring leave; return the entries."""
+def make_project(root, params=PARAMS, images=None, names=None):
+    """Write params.yaml, data/raw, data/manifest, and all that training and measuring leave; return the entries.
+
+    `images` are taken instead of those drawn here, `names` instead of those written here.
+    """
     root.joinpath("params.yaml").write_text(yaml.safe_dump(params))
     raw = root / "data/raw/sr"
     entries = []
-    for split, dataset, folder, names in (
+    for split, dataset, folder, written in (
         ("training", "many", "camera/many", ["one", "two", "three"]),
         ("validation", "some", "camera/some", ["four"]),
         ("test", "first", "camera/first", ["cat", "coffee"]),
         ("test", "second", "benchmark/HR", ["house"]),
     ):
-        for name in names:
-            image = photograph(len(entries), 61 + 4 * len(entries), 83) if images is None else images[name]
+        for plain in written:
+            image = photograph(len(entries), 61 + 4 * len(entries), 83) if images is None else images[plain]
+            name = (names or {}).get(plain, plain)
             clean = f"{folder}/{name}.png"
             write_png(raw / clean, image)
             degraded = ""
@@ -106,7 +116,10 @@ def make_project(root, params=PARAMS, images=None):
 
 def validation():
     failure = {"split": "training", "dataset": "many", "file": "camera/many/one.png", "found": "camera/many/two.png"}
-    rows = [("every image can be read as 8-bit RGB", 7, True, []), ("no file is twice in one split", 7, False, [failure])]
+    rows = [
+        ("every image can be read as 8-bit RGB", 7, True, []),
+        ("no file is twice in one split", 7, False, [failure]),
+    ]
     rows.append(("every degraded image is there", 0, True, []))
     return {
         "datasets": [],

@@ -1,0 +1,25 @@
+import pytest
+
+
+@pytest.fixture
+def one_thread():
+    """Networks as small as the tests' are fastest with one thread, on a busy machine by far."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def own_accelerator(one_thread, monkeypatch):
+    """Accelerate keeps device and precision for the whole process: each test gets its own, on the CPU."""
+    import torch
+    from accelerate.state import AcceleratorState
+
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    torch.use_deterministic_algorithms(mode=False)
+    AcceleratorState._reset_state(reset_partial_state=True)

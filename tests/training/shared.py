@@ -1,0 +1,52 @@
+"""Trainings of every method and of the autoencoder, alone or as one of several processes; leaves what they gave."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from components.methods import METHODS
+from components.run.errors import InputError
+from components.tasks.sr import SuperResolution
+from components.training import autoencoding
+from components.training.autoencoding import Autoencoding, reconstruction_on
+from components.training.distribution import start
+from components.training.session import Session
+from tests.training import tiny
+
+RECIPE = tiny.recipe(steps=6, batch=8, log_every=1, validate_every=6)
+
+
+def train_all(lmdb, folder):
+    """Write `<name>-<rank>.json` and `.safetensors` for each training, and what is said of a batch of 7."""
+    folder.mkdir(exist_ok=True)
+    os.chdir(folder)  # where the checkpoints go
+    rank = os.environ.get("RANK", "0")
+    for name in METHODS:
+        keep(f"{name}-{rank}", tiny.distilled(tiny.refreshing(name), lmdb, folder / f"{name}.pt", RECIPE, seconds=3600))
+    try:
+        start(tiny.recipe(batch=7))
+    except InputError as error:
+        Path(f"refused-{rank}.txt").write_text(str(error))
+    # At last, for a session ends with the processes' connection.
+    autoencoding.RESEED_EVERY = 2
+    Session("autoencoder", SuperResolution(2), RECIPE, lmdb, values={"recipe": RECIPE}).run(
+        make_network=tiny.autoencoder,
+        make_method=lambda network, _: Autoencoding(network, RECIPE.steps, RECIPE.seed),
+        weights={"reconstruction": 1.0, "codebook": 1.0, "commitment": 0.25},
+        validate=lambda store: reconstruction_on(store, 16),
+        write=lambda trained: keep(f"autoencoder-{rank}", trained),
+    )
+
+
+def keep(name, trained):
+    save_file(trained.network.state_dict(), f"{name}.safetensors")
+    Path(f"{name}.json").write_text(json.dumps({"history": trained.history, "validation": trained.validation}))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    train_all(Path(sys.argv[1]), Path(sys.argv[2]))

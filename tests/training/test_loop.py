@@ -1,0 +1,246 @@
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from components.methods import METHODS
+from components.methods.logits import Logits
+from components.methods.method import Method
+from components.training.checkpoint import load_checkpoint
+from components.training.loop import DivergedError, forget
+from tests.training import killed, tiny
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.usefixtures("own_accelerator")
+
+
+@pytest.fixture(scope="module")
+def lmdb(tmp_path_factory):
+    return tiny.write_store(tmp_path_factory.mktemp("images") / "lmdb")
+
+
+class Watched(Method):
+    """Another method, and what it gave and was given at every step."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+        self.losses, self.networks, self.averages = [], [], []
+
+    def forward(self, network, batch):
+        losses = self.inner(network, batch)
+        self.losses.append({name: loss.item() for name, loss in losses.items()})
+        return losses
+
+    def follow(self, step, network, average):
+        self.inner.follow(step, network, average)
+        assert step == len(self.networks) + 1
+        self.networks.append([value.detach().clone() for value in network.parameters()])
+        self.averages.append([value.detach().clone() for value in average.parameters()])
+
+
+def watched_run(picked, lmdb, checkpoint, values):
+    seen = []
+
+    def watch(method):
+        seen.append(Watched(method))
+        return seen[0]
+
+    return tiny.distilled(picked, lmdb, checkpoint, values, wrap=watch), seen[0]
+
+
+class TestReproducibility:
+    @pytest.mark.parametrize("name", METHODS)
+    def test_one_seed_gives_one_set_of_bytes(self, name, lmdb, tmp_path):
+        picked = tiny.refreshing(name)
+        first, second, other = (
+            tiny.outcome(
+                tmp_path / str(run), tiny.distilled(picked, lmdb, tmp_path / f"{run}.pt", tiny.recipe(seed=seed))
+            )
+            for run, seed in enumerate((5, 5, 6))
+        )
+        assert set(first) == {"student.safetensors", "history.csv", "validation.csv"}
+        assert first == second
+        assert all(first[file] != other[file] for file in first)
+
+    @pytest.mark.parametrize("name", METHODS)
+    def test_the_history_holds_the_terms_and_no_timing(self, name, lmdb, tmp_path):
+        picked = tiny.refreshing(name)
+        written = tiny.outcome(tmp_path / "out", tiny.distilled(picked, lmdb, tmp_path / "run.pt"))
+        header, *rows = written["history.csv"].decode().splitlines()
+        assert set(header.split(",")) == {"step", "learning_rate", "total", *METHODS[name].terms}
+        assert [row.split(",")[0] for row in rows] == ["3", "6", "9", "12"]
+        header, *rows = written["validation.csv"].decode().splitlines()
+        assert header == "step,psnr,ssim"
+        assert [row.split(",")[0] for row in rows] == ["6", "12"]
+
+
+class TestResume:
+    @pytest.mark.parametrize(("name", "network"), [*((name, "plain") for name in METHODS), ("dckd", "dropout")])
+    def test_a_killed_run_ends_with_the_bytes_of_an_unbroken_one(self, name, network, lmdb, tmp_path, capsys):
+        checkpoint = tmp_path / "run.pt"
+        child = [sys.executable, "-m", "tests.training.killed", name, network, lmdb, checkpoint]
+        ended = subprocess.run(child, cwd=ROOT, timeout=120, capture_output=True, check=False)
+        assert ended.returncode == -9, ended.stderr.decode()
+        assert load_checkpoint(checkpoint)["step"] == 6 < killed.KILLED
+        checkpoint.with_name(f".{checkpoint.name}.partial").write_bytes(b"killed while it wrote the next one")
+
+        picked, kind = tiny.refreshing(name), tiny.NETWORKS[network]
+        resumed = tiny.outcome(tmp_path / "resumed", tiny.distilled(picked, lmdb, checkpoint, kind=kind))
+        assert "going on from step 6 of 12" in capsys.readouterr().out
+        unbroken = tiny.outcome(tmp_path / "unbroken", tiny.distilled(picked, lmdb, tmp_path / "other.pt", kind=kind))
+        assert resumed == unbroken
+
+    @pytest.mark.parametrize(
+        "schedule",
+        [
+            {"name": "constant"},
+            {"name": "multi_step", "milestones": [4, 8], "factor": 0.1},
+            {"name": "cosine", "minimum": 1e-6, "flat": 4},
+            {"name": "cosine", "minimum": 1e-6, "flat": 8},
+        ],
+    )
+    @pytest.mark.parametrize("optimiser", ["adam", "adamw"])
+    def test_every_schedule_and_optimiser_goes_on(self, schedule, optimiser, lmdb, tmp_path):
+        picked = tiny.choice("scratch")
+        optimiser = {"name": optimiser, "betas": [0.9, 0.99], "weight_decay": 0.1}
+        values = tiny.recipe(schedule=schedule, optimiser=optimiser)
+        checkpoint = tmp_path / "run.pt"
+        with pytest.raises(KeyboardInterrupt):
+            tiny.distilled(picked, lmdb, checkpoint, values, patch_kind=tiny.Interrupted)
+        resumed = tiny.outcome(tmp_path / "resumed", tiny.distilled(picked, lmdb, checkpoint, values))
+        unbroken = tiny.outcome(tmp_path / "unbroken", tiny.distilled(picked, lmdb, tmp_path / "other.pt", values))
+        assert resumed == unbroken
+
+    def test_a_broken_checkpoint_is_reported_and_the_training_begins_anew(self, lmdb, tmp_path, caplog):
+        picked, checkpoint = tiny.choice("scratch"), tmp_path / "run.pt"
+        expected = tiny.outcome(tmp_path / "first", tiny.distilled(picked, lmdb, checkpoint))
+        whole = checkpoint.read_bytes()
+        checkpoint.write_bytes(whole[: len(whole) // 2])
+        again = tiny.outcome(tmp_path / "again", tiny.distilled(picked, lmdb, checkpoint))
+        assert f"{checkpoint}: not a readable checkpoint" in caplog.text
+        assert again == expected
+        assert checkpoint.read_bytes() == whole
+
+    def test_checkpoints_are_kept_no_more_often_than_asked(self, lmdb, tmp_path):
+        checkpoint = tmp_path / "run.pt"
+        tiny.distilled(tiny.choice("scratch"), lmdb, checkpoint, seconds=3600)
+        assert not checkpoint.exists()
+
+    def test_forgetting_removes_the_checkpoint_and_may_be_repeated(self, tmp_path):
+        checkpoint = tmp_path / "run.pt"
+        checkpoint.write_bytes(b"")
+        forget(checkpoint)
+        assert not checkpoint.exists()
+        forget(checkpoint)
+
+
+class TestDivergence:
+    @pytest.mark.parametrize("value", [math.nan, math.inf])
+    def test_names_the_term_and_the_steps_and_keeps_no_broken_checkpoint(self, value, lmdb, tmp_path):
+        class Broken(Logits):
+            def forward(self, network, batch):
+                losses = super().forward(network, batch)
+                if batch.step == 5:
+                    losses["logits"] = losses["logits"] * value
+                return losses
+
+        picked, checkpoint = tiny.choice("logits"), tmp_path / "run.pt"
+        with pytest.raises(DivergedError) as raised:
+            tiny.distilled(picked, lmdb, checkpoint, wrap=lambda method: Broken(method.setting))
+        assert "not finite: logits, reconstruction" not in str(raised.value)
+        # The steps behind the broken one are broken in every term.
+        assert "logits" in str(raised.value)
+        assert "between steps 4 and 6" in str(raised.value)
+        kept = load_checkpoint(checkpoint)
+        assert kept["step"] == 3
+        tensors = [*kept["trainee"].values(), *kept["average"].values()]
+        assert all(torch.isfinite(tensor).all() for tensor in tensors)
+
+    def test_a_term_that_breaks_in_the_last_step_is_named_alone(self, lmdb, tmp_path):
+        class Broken(Logits):
+            def forward(self, network, batch):
+                losses = super().forward(network, batch)
+                if batch.step == 12:
+                    losses["reconstruction"] = losses["reconstruction"] / 0
+                return losses
+
+        with pytest.raises(DivergedError, match=r"not finite: reconstruction, between steps 10 and 12\."):
+            tiny.distilled(tiny.choice("logits"), lmdb, tmp_path / "run.pt", wrap=lambda method: Broken(method.setting))
+
+
+class TestAverage:
+    def test_follows_the_recursion_and_is_what_is_kept(self, lmdb, tmp_path):
+        trained, seen = watched_run(tiny.choice("scratch"), lmdb, tmp_path / "run.pt", tiny.recipe(average_decay=0.7))
+        expected = [value.double() for value in seen.networks[0]]
+        for networks, averages in zip(seen.networks, seen.averages, strict=True):
+            if networks is not seen.networks[0]:
+                expected = [0.7 * old + 0.3 * new.double() for old, new in zip(expected, networks, strict=True)]
+            for ours, other in zip(averages, expected, strict=True):
+                torch.testing.assert_close(ours.double(), other, rtol=1e-6, atol=1e-7)
+        for kept, average, last in zip(trained.network.parameters(), seen.averages[-1], seen.networks[-1], strict=True):
+            assert torch.equal(kept, average)
+            assert not torch.equal(kept, last)
+        assert not trained.network.training
+
+    def test_is_what_is_validated(self, lmdb, tmp_path):
+        trained = tiny.distilled(tiny.choice("scratch"), lmdb, tmp_path / "run.pt", tiny.recipe(learning_rate=0.01))
+        measured = tiny.validation(lmdb)(trained.network)
+        assert trained.validation[-1] == {"step": 12, **measured}
+        assert trained.validation[0] != trained.validation[-1]
+
+
+class TestHistory:
+    @pytest.mark.parametrize("name", METHODS)
+    def test_rows_are_means_of_the_steps_since_the_last_and_the_total_their_weighted_sum(self, name, lmdb, tmp_path):
+        picked = tiny.refreshing(name)
+        weights = {term: 0.25 * (place + 1) for place, term in enumerate(picked.weights)}
+        picked = picked.model_copy(update={"weights": weights})
+        trained, seen = watched_run(picked, lmdb, tmp_path / "run.pt", tiny.recipe(steps=8))
+        assert [row["step"] for row in trained.history] == [3, 6, 8]
+        for row, steps in zip(trained.history, (seen.losses[:3], seen.losses[3:6], seen.losses[6:]), strict=True):
+            means = {term: math.fsum(step[term] for step in steps) / len(steps) for term in weights}
+            for term, mean in means.items():
+                assert row[term] == pytest.approx(mean, rel=1e-6)
+            assert row["total"] == pytest.approx(sum(weights[term] * means[term] for term in weights), rel=1e-6)
+
+    def test_the_weights_scale_what_the_network_learns_from(self, lmdb, tmp_path):
+        def last(weights, name):
+            picked = tiny.choice("logits").model_copy(update={"weights": weights})
+            return tiny.outcome(tmp_path / name, tiny.distilled(picked, lmdb, tmp_path / f"{name}.pt"))
+
+        one = last({"reconstruction": 1.0, "logits": 0.0}, "one")
+        assert one["student.safetensors"] == last({"reconstruction": 1.0}, "alone")["student.safetensors"]
+        assert one["student.safetensors"] != last({"reconstruction": 1.0, "logits": 1.0}, "both")["student.safetensors"]
+
+    def test_the_learning_rate_is_that_of_the_step(self, lmdb, tmp_path):
+        values = tiny.recipe(learning_rate=0.01, schedule={"name": "multi_step", "milestones": [3, 7], "factor": 0.1})
+        trained = tiny.distilled(tiny.choice("scratch"), lmdb, tmp_path / "run.pt", values)
+        # A milestone is a number of steps taken: the third step is the last of the first rate.
+        assert [row["learning_rate"] for row in trained.history] == pytest.approx([0.01, 0.001, 0.0001, 0.0001])
+
+    def test_validation_needs_no_row_of_the_history(self, lmdb, tmp_path):
+        values = tiny.recipe(log_every=5, validate_every=4)
+        trained = tiny.distilled(tiny.choice("scratch"), lmdb, tmp_path / "run.pt", values)
+        assert [row["step"] for row in trained.history] == [5, 10, 12]
+        assert [row["step"] for row in trained.validation] == [4, 8, 12]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_bf16_stays_near_to_float32(name, lmdb, tmp_path):
+    picked = tiny.refreshing(name)
+    exact = tiny.distilled(picked, lmdb, tmp_path / "float32.pt")
+    tiny.forget_accelerator()
+    rough = tiny.distilled(picked, lmdb, tmp_path / "bf16.pt", tiny.recipe(precision="bf16"))
+    assert {value.dtype for value in rough.network.parameters()} == {torch.float32}
+    assert rough.history != exact.history
+    for one, other in zip(exact.history, rough.history, strict=True):
+        # 8 bits a number; the contrast is a ratio of differences of such numbers.
+        ratios = {term for term in one if term == "contrastive"}
+        assert {term: other[term] for term in ratios} == pytest.approx({term: one[term] for term in ratios}, rel=0.2)
+        same = one.keys() - ratios
+        assert {term: other[term] for term in same} == pytest.approx({term: one[term] for term in same}, rel=0.03)

@@ -1,0 +1,177 @@
+"""Images, networks and recipes so small that a whole training takes less than a second."""
+
+from pathlib import Path
+
+import skimage.data
+import torch
+import torch.nn.functional as F
+from accelerate.state import AcceleratorState
+
+from components.backbones.edsr import Edsr
+from components.backbones.vq_autoencoder import VqAutoencoder
+from components.backbones.vqgan import VqganEncoder
+from components.images.patches import TrainingPatches
+from components.images.store import Pair, Store, StoreWriter
+from components.methods import METHODS, MethodChoice
+from components.methods.method import Batch, Frozen, Setting
+from components.run.params import build, read_params
+from components.tasks.sr import SuperResolution
+from components.training.distribution import start
+from components.training.loop import train
+from components.training.outcome import validation_on, write_outcome
+from components.training.recipe import Training
+
+PARAMS = read_params(Path(__file__).parents[2] / "params.yaml")
+
+# Refreshed after steps 2, 4, 6, 9 and 12: a run of 12 steps that is killed behind its sixth has some on either side.
+HISTORY = {"intervals": [2, 3], "phase": 6}
+
+
+class Dropping(Edsr):
+    """A network that draws from the global random state."""
+
+    def stage(self, index, state):
+        state = super().stage(index, state)
+        return state._replace(features=F.dropout(state.features, 0.2, self.training))
+
+
+NETWORKS = {"plain": Edsr, "dropout": Dropping}
+
+
+class Interrupted(TrainingPatches):
+    """Breaks the training off while it reads the crops of its eighth step."""
+
+    def __getitem__(self, index):
+        if index >= 7 * 4:
+            raise KeyboardInterrupt
+        return super().__getitem__(index)
+
+
+def recipe(**changes):
+    values = {
+        "steps": 12,
+        "batch": 4,
+        "patch": 8,
+        "learning_rate": 0.001,
+        "optimiser": {"name": "adam", "betas": [0.9, 0.99]},
+        "schedule": {"name": "cosine", "minimum": 0.000001},
+        "average_decay": 0.9,
+        "log_every": 3,
+        "validate_every": 6,
+        "seed": 5,
+    }
+    return Training(**(values | changes))
+
+
+def photograph(index, side=48):
+    """Crops of one photograph that do not overlap."""
+    return skimage.data.astronaut()[64 * index : 64 * index + side, 160 : 160 + side]
+
+
+def write_store(folder, scale=2, training=4):
+    task = SuperResolution(scale)
+    with StoreWriter(folder, scale, 0) as writer:
+        for index in range(training + 1):
+            clean = photograph(index)
+            split = "training" if index < training else "validation"
+            writer.add(split, f"set/{index}", Pair(task.degrade(clean, None), clean), [((0, 0), clean.shape[:2])])
+    return folder
+
+
+def batch(scale=2, size=3, step=1, seed=7):
+    """Random numbers as training crops."""
+    generator = torch.Generator().manual_seed(seed)
+    degraded = torch.rand(size, 3, 8, 8, generator=generator)
+    clean = torch.rand(size, 3, 8 * scale, 8 * scale, generator=generator)
+    return Batch(degraded, clean, torch.arange(size) + 100, step)
+
+
+def edsr(seed=1, scale=2, blocks=1, kind=Edsr):
+    torch.manual_seed(seed)
+    return kind(scale, channels=8, blocks=blocks)
+
+
+def encoder(seed=3):
+    torch.manual_seed(seed)
+    network = VqganEncoder(channels=8, blocks=1, latent=8, codes=16, code_size=8, groups=4)
+    torch.nn.init.normal_(network.quantize.embedding.weight)  # far apart, so that it matters which code is near
+    return network
+
+
+def autoencoder(seed=3):
+    return VqAutoencoder(encoder(seed))
+
+
+def choice(name, terms=None, **changes):
+    """A method as params.yaml has it, with all its terms or those named."""
+    entry = PARAMS["methods"][name]
+    wanted = sorted(METHODS[name].terms) if terms is None else terms
+    weights = {term: entry["weights"].get(term, 1.0) for term in wanted}
+    return MethodChoice(**(entry | {"name": name, "weights": weights} | changes))
+
+
+def refreshing(name):
+    """The method with all its terms, and a history that is refreshed often."""
+    history = PARAMS["methods"][name].get("history")
+    return choice(name, **({"history": history | HISTORY} if history else {}))
+
+
+def setting(student, terms, seed=5, scale=2):
+    teacher = Frozen(edsr(seed=2, scale=scale, blocks=2))
+    return Setting(student, frozenset(terms), seed, teacher, lambda: Frozen(encoder()))
+
+
+def make_method(picked, student, seed=5, scale=2):
+    return build("method", METHODS, picked, setting(student, picked.weights, seed, scale))
+
+
+def patches(lmdb, picked, kind=TrainingPatches):
+    store = Store(lmdb)
+    return kind(store, SuperResolution(store.scale), picked.patch, picked.seed, augment=True)
+
+
+def validation(lmdb):
+    return validation_on(Store(lmdb), SuperResolution(2))
+
+
+def distilled(
+    picked,
+    lmdb,
+    checkpoint,
+    values=None,
+    kind=Edsr,
+    patch_kind=TrainingPatches,
+    seconds=0.0,
+    wrap=lambda method: method,
+):
+    """Train a tiny student as `Session` would; `seconds` of 0 keep a checkpoint at every row of the history."""
+    values = values or recipe()
+    accelerator = start(values)
+    student = edsr(values.seed, kind=kind)
+    return train(
+        title=picked.name,
+        accelerator=accelerator,
+        network=student,
+        method=wrap(make_method(picked, student, values.seed)),
+        weights=picked.weights,
+        patches=patches(lmdb, values, patch_kind),
+        recipe=values,
+        validate=validation(lmdb),
+        checkpoint=checkpoint,
+        checkpoint_seconds=seconds,
+    )
+
+
+def outcome(folder, trained):
+    """Bytes of every file that a training leaves, by name."""
+    write_outcome(folder, "student", trained, {})
+    return files(folder)
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def forget_accelerator():
+    """Accelerate keeps device and precision for the whole process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
