@@ -32,7 +32,7 @@ def start(recipe: Training) -> Accelerator:
     if accelerator.device.type == "cpu":
         torch.use_deterministic_algorithms(mode=True)
         # Nothing here reads memory that was not written; filling it took a sixth of DCKD's time.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         # Moments of weights behind a dead ReLU decay into denormal numbers, on which a CPU is many times slower. Set
         # before the first parallel operation, for torch's threads take the setting over when they are made.
         torch.set_flush_denormal(True)
