@@ -13,9 +13,9 @@ from components.reporting.pages import PICTURES, html_page, markdown_page
 from components.reporting.summary import summary
 from components.run.errors import unknown_name
 from components.run.files import write_text, written_whole
-from components.run.params import Choice, Params, build
+from components.run.params import Params
 from components.run.step import run_step
-from components.tasks import TASKS
+from components.tasks import TaskChoice, build_task
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Report(Params):
 
 
 def report(
-    task: Choice,
+    task: TaskChoice,
     report: Report,
     sources: dict[str, Source],
     datasets: dict[str, Dataset],
@@ -81,7 +81,7 @@ def report(
     """
     findings = gather(
         task.name,
-        build("tasks", TASKS, task),
+        build_task(task),
         report.methods,
         report.reference,
         collection,

@@ -49,9 +49,10 @@ class Progress:
         """Count up to `done` steps in all."""
         self.advance(done - self._done, **values)
 
-    def rate(self) -> float:
-        """Steps a second since the start."""
-        return (self._done - self._start) / max(time.monotonic() - self._began, 1e-9)
+    def rate(self, done: int | None = None) -> float:
+        """Steps a second since the start, up to `done` or to what was counted."""
+        count = (self._done if done is None else done) - self._start
+        return count / max(time.monotonic() - self._began, 1e-9)
 
     def close(self) -> None:
         """End the bar."""

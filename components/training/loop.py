@@ -140,7 +140,7 @@ def train(
             trained.history.append(row)
             sums, logged = {}, step
             if shown:
-                shown.advance_to(step, loss=f"{row['total']:.4f}", images=f"{shown.rate() * recipe.batch:.0f}/s")
+                shown.advance_to(step, loss=f"{row['total']:.4f}", images=f"{shown.rate(step) * recipe.batch:.0f}/s")
         if step % recipe.validate_every == 0 or last:
             trained.validation.append({"step": step, **validate(averaged)})
         if logs and accelerator.is_main_process and not last and monotonic() - saved >= checkpoint_seconds:

@@ -1,7 +1,7 @@
-"""dvc.yaml against the code: what every stage lists is what its step imports and reads, and nothing breaks a cluster."""
+"""dvc.yaml against the code: every stage lists what its step imports and reads, and nothing breaks a cluster."""
 
+import importlib
 import inspect
-import sys
 import typing
 from pathlib import Path, PurePosixPath
 
@@ -38,10 +38,8 @@ def flags_of(stage: Stage) -> dict[str, str]:
 
 
 def signature_of(stage: Stage) -> dict[str, typing.Any]:
-    module = sys.modules.get(f"components.{step_of(stage)}") or __import__(
-        f"components.{step_of(stage)}", fromlist=[step_of(stage)]
-    )
-    step = getattr(module, step_of(stage))
+    name = step_of(stage)
+    step = getattr(importlib.import_module(f"components.{name}"), name)
     hints = typing.get_type_hints(step)
     return {name: hints[name] for name in inspect.signature(step).parameters}
 
@@ -165,11 +163,6 @@ def test_every_method_is_distilled_and_evaluated_for_every_task() -> None:
     pairs = {f"{task}-{method}" for task in PARAMS["run"]["tasks"] for method in METHODS}
     for step in ("distill", "evaluate"):
         assert {stage.name.partition("@")[2] for stage in GRAPH if step_of(stage) == step} == pairs
-
-
-def test_every_step_is_a_stage() -> None:
-    steps = {path.stem for path in (ROOT / "components").glob("*.py") if path.stem != "__init__"}
-    assert {step_of(stage) for stage in GRAPH} == steps
 
 
 def test_no_student_is_distilled_before_the_gate() -> None:

@@ -1,0 +1,81 @@
+"""A project of one folder in a small size: its params, its images, and what a step finds there."""
+
+import copy
+import inspect
+import typing
+from pathlib import Path
+
+import yaml
+
+from components.backbones import BackboneChoice
+from components.backbones.weights import describe_backbone, save_network
+from components.images.files import write_png
+from components.images.manifest import Entry, write_manifest
+from components.run.files import sha256_of, write_json
+from components.run.step import parse
+from tests.training import tiny
+
+TRAINING = tiny.recipe().model_dump(mode="json")
+STUDENT = {"name": "edsr", "channels": 8, "blocks": 1}
+TEACHER = {"name": "edsr", "channels": 8, "blocks": 2}
+ENCODER = {"channels": 8, "blocks": 1, "latent": 8, "codes": 16, "code_size": 8, "groups": 4}
+
+
+class SmallProject:
+    """Files of a project in `folder`; `params` is written anew before each step."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.params = copy.deepcopy(tiny.PARAMS)
+        for section in ("teachers", "encoders", "students"):
+            self.params[section]["sr"]["training"] = dict(TRAINING)
+        self.params["teachers"]["sr"]["backbone"] = dict(TEACHER)
+        self.params["students"]["sr"]["backbone"] = dict(STUDENT)
+        self.params["encoders"]["sr"]["network"] = ENCODER | {"multipliers": [1, 1, 2, 2, 4]}
+        self.params["methods"]["dckd"]["history"] |= tiny.HISTORY
+
+    def arguments(self, step, method=None, **paths):
+        """Typed arguments of a step, as its command line gives them; a file is named after its argument."""
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(self.params))
+        flags = ["--params", str(self.folder / "params.yaml")]
+        hints = typing.get_type_hints(step)
+        for name in inspect.signature(step).parameters:
+            entry = method if name == "method" else "sr"
+            flags += [f"--{name}", str(paths.get(name, self.folder / name)) if hints[name] is Path else entry]
+        return parse(step, flags)
+
+    def run(self, step, method=None, **paths):
+        step(**self.arguments(step, method, **paths))
+
+    def training_images(self):
+        tiny.write_store(self.folder / "lmdb")
+
+    def test_images(self):
+        """Two sets, one and two images large, and an image that is not for testing."""
+        entries = []
+        for split, dataset, index in [("test", "one", 0), ("test", "two", 1), ("test", "two", 2), ("validation", "v", 3)]:
+            path = self.folder / "raw" / dataset / f"{index}.png"
+            image = tiny.photograph(index, 40 + index)
+            write_png(path, image)
+            height, width = image.shape[:2]
+            clean = f"{dataset}/{index}.png"
+            entries.append(Entry(split, dataset, str(index), clean, "", height, width, sha256_of(path), "0" * 16))
+        write_manifest(self.folder / "manifest", entries)
+
+    def network(self, name, arguments, seed=2):
+        """Store a restoration network with random weights."""
+        choice = BackboneChoice(**arguments)
+        save_network(self.folder / name, tiny.edsr(seed, blocks=arguments["blocks"]), describe_backbone(choice, 2))
+
+    def teacher(self):
+        """A teacher and what `check_teacher` says of it."""
+        self.network("teacher", TEACHER)
+        write_json(self.folder / "check", {"sha256": sha256_of(self.folder / "teacher")})
+
+    def encoder(self):
+        network = self.params["encoders"]["sr"]["network"]
+        save_network(self.folder / "encoder", tiny.encoder(), {"encoder": network})
+
+    def left(self):
+        """Names of everything in the project's folder."""
+        return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*")}
