@@ -1,11 +1,15 @@
 """A project of one folder in a small size: its params, its images, and what a step finds there."""
 
 import copy
+import csv
 import inspect
+import io
 import typing
 from pathlib import Path
 
 import yaml
+from skimage.color import rgb2ycbcr
+from skimage.metrics import peak_signal_noise_ratio
 
 from components.backbones import BackboneChoice
 from components.backbones.weights import describe_backbone, save_network
@@ -53,7 +57,12 @@ class SmallProject:
     def test_images(self):
         """Two sets, one and two images large, and an image that is not for testing."""
         entries = []
-        for split, dataset, index in [("test", "one", 0), ("test", "two", 1), ("test", "two", 2), ("validation", "v", 3)]:
+        for split, dataset, index in [
+            ("test", "one", 0),
+            ("test", "two", 1),
+            ("test", "two", 2),
+            ("validation", "v", 3),
+        ]:
             path = self.folder / "raw" / dataset / f"{index}.png"
             image = tiny.photograph(index, 40 + index)
             write_png(path, image)
@@ -68,14 +77,28 @@ class SmallProject:
         save_network(self.folder / name, tiny.edsr(seed, blocks=arguments["blocks"]), describe_backbone(choice, 2))
 
     def teacher(self):
-        """A teacher and what `check_teacher` says of it."""
         self.network("teacher", TEACHER)
+        self.check()
+
+    def check(self):
+        """What `check_teacher` says of the teacher there is."""
         write_json(self.folder / "check", {"sha256": sha256_of(self.folder / "teacher")})
 
-    def encoder(self):
+    def encoder(self, seed=3):
         network = self.params["encoders"]["sr"]["network"]
-        save_network(self.folder / "encoder", tiny.encoder(), {"encoder": network})
+        save_network(self.folder / "encoder", tiny.encoder(seed), {"encoder": network})
 
     def left(self):
         """Names of everything in the project's folder."""
         return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*")}
+
+
+def rows(path):
+    return list(csv.DictReader(io.StringIO(path.read_text())))
+
+
+def luma_psnr(restored, clean):
+    """By scikit-image: Y of BT.601 in studio range, 2 pixels off each side."""
+    clean = clean[: restored.shape[0], : restored.shape[1]]
+    one, other = (rgb2ycbcr(image)[2:-2, 2:-2, 0] for image in (restored, clean))
+    return peak_signal_noise_ratio(one, other, data_range=255)

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from components.backbones.weights import load_backbone
-from components.images.patches import TrainingPatches
 from components.images.store import Pair, StoreWriter
 from components.run.errors import InputError
 from components.train_teacher import train_teacher
@@ -96,7 +95,9 @@ class TestTraining:
                 trainable.run(train_teacher)
         # The same pixels, but the last training image is one for validation now.
         index = trainable.folder / "lmdb" / "index.json"
-        index.write_text(index.read_text().replace('"00000003", "split": "training"', '"00000003", "split": "validation"'))
+        index.write_text(
+            index.read_text().replace('"00000003", "split": "training"', '"00000003", "split": "validation"')
+        )
         trainable.run(train_teacher)
         assert "going on" not in capsys.readouterr().out
 
@@ -134,7 +135,10 @@ class TestWrongInput:
                 r"teachers\.sr\.backbone.*'edrs'\. Did you mean 'edsr'\? There are: edsr, rcan",
             ),
             (lambda p: p["teachers"]["sr"]["backbone"].update(chanels=8), r"teachers\.sr\.backbone.*'chanels'"),
-            (lambda p: p["teachers"]["sr"]["backbone"].update(blocks="many"), r"teachers\.sr\.backbone.*blocks.*'many'"),
+            (
+                lambda p: p["teachers"]["sr"]["backbone"].update(blocks="many"),
+                r"teachers\.sr\.backbone.*blocks.*'many'",
+            ),
             (lambda p: p["tasks"].update(sr={"name": "deblur"}), r"tasks\.sr.*'deblur'.*There are: sr"),
             (lambda p: p["tasks"].update(sr={"scale": 5}), r"scale 2, 3, 4 or 8"),
         ],
@@ -165,7 +169,3 @@ class TestWrongInput:
     def test_a_folder_that_is_no_store(self, project):
         with pytest.raises(InputError, match="no image store"):
             project.run(train_teacher)
-
-
-def test_the_patches_are_those_of_the_store():
-    assert session.TrainingPatches is TrainingPatches

@@ -1,6 +1,5 @@
 """The training loop: every network of the project is trained here, by any method."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,20 +15,16 @@ from torch.utils.data import DataLoader
 from components.images.patches import StepSampler, TrainingPatches
 from components.methods.method import Batch, Method, Network
 from components.methods.parts.draws import mixed
-from components.run.errors import InputError
 from components.run.progress import Progress
 from components.training.checkpoint import load_checkpoint, save_checkpoint
 from components.training.distribution import loader_workers
+from components.training.meter import TOTAL, Meter
 from components.training.optimisation import make_optimiser, make_schedule
 from components.training.recipe import Training
 
 CHECKPOINT_SECONDS = 60.0
 
 Row = dict[str, float]
-
-
-class DivergedError(InputError):
-    """A loss was not finite; the message names the term and the step."""
 
 
 class Trainee(nn.Module, Generic[Network]):
@@ -112,8 +107,7 @@ def train(
     wrapped, optimiser = accelerator.prepare(trainee, optimiser)
     wrapped.train()
     averaged.eval()
-    sums: dict[str, Tensor] = {}
-    logged, saved = step, monotonic()
+    meter, saved = Meter(accelerator), monotonic()
     shown = Progress(title, recipe.steps, start=step) if accelerator.is_main_process else None
 
     for batch in _batches(patches, recipe, step, accelerator):
@@ -130,17 +124,14 @@ def train(
         average.update_parameters(network)
         method.follow(step, network, averaged)
 
-        for name, loss in {"total": total, **losses}.items():
-            sums[name] = sums.get(name, torch.zeros_like(loss)) + loss.detach()
+        meter.add(step, {TOTAL: total, **losses})
         last = step == recipe.steps
         logs = step % recipe.log_every == 0 or last
         if logs:
-            # Sums that are not finite stay so: one look at them, one synchronisation, covers every step since the last.
-            row = _mean_row(step, step - logged, learning_rate, sums, accelerator)
+            row = {"step": float(step), "learning_rate": learning_rate, **meter.means()}
             trained.history.append(row)
-            sums, logged = {}, step
             if shown:
-                shown.advance_to(step, loss=f"{row['total']:.4f}", images=f"{shown.rate(step) * recipe.batch:.0f}/s")
+                shown.advance_to(step, loss=f"{row[TOTAL]:.4f}", images=f"{shown.rate(step) * recipe.batch:.0f}/s")
         if step % recipe.validate_every == 0 or last:
             trained.validation.append({"step": step, **validate(averaged)})
         if logs and accelerator.is_main_process and not last and monotonic() - saved >= checkpoint_seconds:
@@ -177,17 +168,3 @@ def _batches(patches: TrainingPatches, recipe: Training, done: int, accelerator:
     for step, crops in enumerate(loader, start=done + 1):
         degraded, clean = (crops[name].to(accelerator.device, non_blocking=on_gpu) for name in ("degraded", "clean"))
         yield Batch(degraded, clean, crops["seed"], step)
-
-
-def _mean_row(step: int, count: int, learning_rate: float, sums: dict[str, Tensor], accelerator: Accelerator) -> Row:
-    means = torch.stack(list(sums.values())).float() / count
-    means = accelerator.reduce(means, reduction="mean")
-    row = dict(zip(sums, means.tolist(), strict=True))
-    wrong = [name for name, value in row.items() if not math.isfinite(value)]
-    if wrong:
-        terms = ", ".join(name for name in wrong if name != "total") or "total"
-        raise DivergedError(
-            f"the loss is not finite: {terms}, between steps {step - count + 1} and {step}. "
-            "Lower the learning rate or that term's weight."
-        )
-    return {"step": float(step), "learning_rate": learning_rate, **row}

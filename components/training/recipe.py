@@ -80,6 +80,9 @@ class Training(Params):
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> "Training":
-        if isinstance(self.schedule, Cosine) and self.schedule.flat >= self.steps:
-            raise ValueError(f"schedule.flat ({self.schedule.flat}) must be less than steps ({self.steps})")
+        schedule = self.schedule
+        if isinstance(schedule, Cosine) and schedule.flat >= self.steps:
+            raise ValueError(f"schedule.flat ({schedule.flat}) must be less than steps ({self.steps})")
+        if isinstance(schedule, Cosine) and schedule.minimum > self.learning_rate:
+            raise ValueError(f"schedule.minimum ({schedule.minimum}) is above learning_rate ({self.learning_rate})")
         return self

@@ -142,7 +142,18 @@ class TestStageAt:
 
     @pytest.mark.parametrize(
         ("depth", "stages", "index"),
-        [(0.3, 10, 2), (0.7, 10, 6), (1.0, 10, 9), (0.3, 20, 5), (0.5, 4, 1), (0.01, 10, 0), (1.0, 1, 0), (0.3, 1, 0)],
+        [
+            (0.3, 10, 2),
+            (0.7, 10, 6),
+            (1.0, 10, 9),
+            (0.3, 20, 5),
+            (0.5, 4, 1),
+            (0.3, 6, 1),
+            (0.29, 100, 28),
+            (0.01, 10, 0),
+            (1.0, 1, 0),
+            (0.3, 1, 0),
+        ],
     )
     def test_is_the_stage_that_ends_there(self, depth: float, stages: int, index: int) -> None:
         assert stage_at(depth, stages) == index

@@ -122,6 +122,10 @@ class TestRecipes:
                 {"schedule": {"name": "cosine", "minimum": 0, "flat": 12}},
                 "schedule.flat (12) must be less than steps (12)",
             ),
+            (
+                {"schedule": {"name": "cosine", "minimum": 0.01}},
+                "schedule.minimum (0.01) is above learning_rate (0.001)",
+            ),
             ({"schedule": {"name": "linear"}}, "'constant', 'multi_step', 'cosine'"),
             (
                 {"schedule": {"name": "multi_step", "milestones": [0], "factor": 0.1}},

@@ -1,0 +1,48 @@
+"""Seconds and peak memory of each stage of the default run: `python -m benchmarks.run_stages`.
+
+Runs every stage anew, one after the other, in the order of the graph; what it writes is what `dvc repro` writes.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter
+
+from pipeline.graph import Stage, read_graph
+
+
+def in_order(stages: tuple[Stage, ...]) -> Iterator[Stage]:
+    """The stages, each after those whose outputs it reads."""
+    waiting, done = list(stages), set[str]()
+    while waiting:
+        ready = [stage for stage in waiting if done.issuperset(stage.upstream)]
+        yield from ready
+        done |= {stage.name for stage in ready}
+        waiting = [stage for stage in waiting if stage not in ready]
+
+
+def measure(stage: Stage) -> tuple[float, float]:
+    """Wall seconds and the largest resident memory (MB) of one of its processes."""
+    began = perf_counter()
+    process = subprocess.Popen(["dvc", "repro", "--single-item", "--force", stage.name], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if code := os.waitstatus_to_exitcode(status):
+        sys.exit(code)
+    return perf_counter() - began, usage.ru_maxrss / 1024
+
+
+def main() -> None:
+    """Print a Markdown table."""
+    total = 0.0
+    print("| stage | seconds | peak memory, MB |\n|---|---:|---:|")
+    for stage in in_order(read_graph(Path())):
+        seconds, memory = measure(stage)
+        total += seconds
+        print(f"| {stage.name} | {seconds:.1f} | {memory:.0f} |", flush=True)
+    print(f"| together | {total:.1f} | |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Means of the losses between two rows of the history, and the first step at which one of them was not finite."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from components.run.errors import InputError
+
+TOTAL = "total"
+
+_NEVER = torch.iinfo(torch.int64).max
+
+
+class DivergedError(InputError):
+    """A loss was not finite; the message names the term and the step."""
+
+
+class Meter:
+    """Sums losses where they are, so that no step waits for the device but those that ask for the means.
+
+    Args:
+        accelerator: the means are those of all its processes.
+    """
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._accelerator = accelerator
+        self._count = 0
+        self._names: list[str] = []
+        self._sums = self._broken = torch.empty(0)
+
+    def add(self, step: int, losses: Mapping[str, Tensor]) -> None:
+        """Count one step: scalars by name, the same names in every step."""
+        values = torch.stack(list(losses.values())).detach().float()
+        if not self._count:
+            self._names = list(losses)
+            self._sums = torch.zeros_like(values)
+            self._broken = torch.full_like(values, _NEVER, dtype=torch.int64)
+        self._count += 1
+        self._sums = self._sums + values
+        self._broken = torch.where(values.isfinite(), self._broken, self._broken.clamp(max=step))
+
+    def means(self) -> dict[str, float]:
+        """Return the means since the last time, and begin anew.
+
+        Raises:
+            DivergedError: a loss was not finite; names those that were the first.
+        """
+        means = self._accelerator.reduce(self._sums / self._count, reduction="mean").tolist()
+        # A sum that is not finite stays so: one look at it covers every step.
+        if not all(math.isfinite(mean) for mean in means):
+            self._refuse()
+        self._count = 0
+        return dict(zip(self._names, means, strict=True))
+
+    def _refuse(self) -> None:
+        """One broken loss breaks the network, and so every other loss a step later: the first is the one to name."""
+        steps = self._accelerator.gather(self._broken[None]).amin(0).tolist()
+        first = [name for name, step in zip(self._names, steps, strict=True) if step == min(steps)]
+        terms = ", ".join(name for name in first if name != TOTAL) or TOTAL
+        raise DivergedError(
+            f"the loss is not finite: {terms}, at step {min(steps)}. Lower the learning rate or that term's weight."
+        )

@@ -1,0 +1,169 @@
+import functools
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from components.backbones.weights import load_backbone
+from components.distill import distill
+from components.methods import METHODS
+from components.run.errors import InputError
+from components.training import session
+from components.training.loop import train
+from components.training.meter import DivergedError
+from tests.small_project import SmallProject
+from tests.training import tiny
+
+pytestmark = pytest.mark.usefixtures("own_accelerator")
+
+OUTPUTS = {"student.safetensors", "history.csv", "validation.csv"}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    project = SmallProject(tmp_path)
+    project.training_images()
+    project.teacher()
+    project.encoder()
+    return project
+
+
+def broken_off(project, monkeypatch, method, **paths):
+    """Run a step with a checkpoint at every row of the history, and break it off in its eighth step."""
+    with monkeypatch.context() as patched:
+        patched.setattr(session, "train", functools.partial(train, checkpoint_seconds=0))
+        patched.setattr(session, "TrainingPatches", tiny.Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            project.run(distill, method, **paths)
+
+
+@pytest.mark.parametrize("method", METHODS)
+class TestEveryMethod:
+    def test_leaves_a_student_and_its_curves_and_no_checkpoint(self, method, project):
+        before = project.left()
+        project.run(distill, method)
+        assert project.left() - before == {"params.yaml", "output", *(f"output/{name}" for name in OUTPUTS)}
+        header = (project.folder / "output" / "history.csv").read_text().splitlines()[0]
+        assert header.split(",")[:3] == ["step", "learning_rate", "total"]
+        assert set(header.split(",")[3:]) == set(project.params["methods"][method]["weights"])
+
+    def test_the_student_is_the_one_that_was_validated_last(self, method, project):
+        project.run(distill, method)
+        student = load_backbone(project.folder / "output" / "student.safetensors")
+        last = (project.folder / "output" / "validation.csv").read_text().splitlines()[-1]
+        measured = tiny.validation(project.folder / "lmdb")(student)
+        assert last == ",".join(["12", *map(str, measured.values())])
+
+    def test_starts_from_the_student_of_the_seed(self, method, project):
+        project.params["students"]["sr"]["training"] |= {"learning_rate": 1e-12, "schedule": {"name": "constant"}}
+        project.run(distill, method)
+        torch.manual_seed(5)
+        start = tiny.Edsr(2, channels=8, blocks=1).state_dict()
+        for name, value in load_file(project.folder / "output" / "student.safetensors").items():
+            torch.testing.assert_close(value, start[name], rtol=0, atol=1e-7)
+
+    def test_goes_on_to_the_same_bytes_where_it_was_broken_off(self, method, project, monkeypatch, capsys):
+        project.run(distill, method, output=project.folder / "unbroken")
+        broken_off(project, monkeypatch, method)
+        checkpoints = project.folder / ".cache" / "checkpoints"
+        assert [path.name.rpartition("-")[0] for path in checkpoints.iterdir()] == [f"distill-{method}"]
+        project.run(distill, method)
+        assert f"distill {method}: going on from step 6 of 12" in capsys.readouterr().out
+        assert tiny.files(project.folder / "output") == tiny.files(project.folder / "unbroken")
+        assert list(checkpoints.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda project: project.params["methods"]["dckd"]["weights"].update(codes=0.002),
+        lambda project: project.params["methods"]["dckd"]["history"].update(keep=0.2),
+        lambda project: project.params["students"]["sr"]["training"].update(learning_rate=0.002),
+        lambda project: project.params["students"]["sr"]["training"].update(average_decay=0.8),
+    ],
+)
+def test_no_run_goes_on_from_another_ones_checkpoint(change, project, monkeypatch, capsys):
+    broken_off(project, monkeypatch, "dckd")
+    (left,) = (project.folder / ".cache" / "checkpoints").iterdir()
+    change(project)
+    project.run(distill, "dckd", output=project.folder / "changed")
+    assert "going on" not in capsys.readouterr().out
+    assert left.exists()
+    project.run(distill, "dckd", output=project.folder / "again")
+    assert tiny.files(project.folder / "changed") == tiny.files(project.folder / "again")
+
+
+@pytest.mark.parametrize("name", ["teacher", "encoder"])
+def test_another_teacher_or_encoder_is_another_training(name, project, monkeypatch, capsys):
+    broken_off(project, monkeypatch, "dckd")
+    if name == "teacher":
+        project.network("teacher", {"name": "edsr", "channels": 8, "blocks": 2}, seed=9)
+        project.check()
+    else:
+        project.encoder(seed=9)
+    project.run(distill, "dckd")
+    assert "going on" not in capsys.readouterr().out
+
+
+class TestTeacher:
+    def test_one_that_was_not_checked_is_refused(self, project):
+        project.network("teacher", {"name": "edsr", "channels": 8, "blocks": 2}, seed=9)
+        before = project.left()
+        with pytest.raises(InputError, match=r"check speaks of other weights than .*teacher: run check_teacher again"):
+            project.run(distill, "scratch")
+        assert project.left() - before == {"params.yaml"}
+
+    def test_its_labels_are_learnt_by_logits_and_not_by_scratch(self, project):
+        def student(method, seed, output):
+            project.network("teacher", {"name": "edsr", "channels": 8, "blocks": 2}, seed=seed)
+            project.check()
+            project.run(distill, method, output=project.folder / output)
+            return (project.folder / output / "student.safetensors").read_bytes()
+
+        assert student("scratch", 2, "one") == student("scratch", 9, "two")
+        assert student("logits", 2, "three") != student("logits", 9, "four")
+
+
+class TestWrongInput:
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            (
+                lambda p: p["methods"]["dckd"].update(name="dkcd"),
+                r"methods\.dckd.*'dkcd'.*'dckd'\? There are: dckd, log",
+            ),
+            (lambda p: p["methods"]["dckd"]["weights"].update(kode=1), r"weights.*'kode'.*codes, contrastive"),
+            (lambda p: p["methods"]["dckd"].update(weights={}), r"methods\.dckd\.weights"),
+            (lambda p: p["methods"]["dckd"].update(temperature=4), r"methods\.dckd.*'temperature'"),
+            (lambda p: p["students"]["sr"]["backbone"].update(name="swinir"), r"'swinir'.*There are: edsr, rcan"),
+            (lambda p: p["students"]["sr"]["training"].update(stpes=4), r"training.*'stpes'.*'steps'"),
+            (lambda p: p["tasks"].update(sr={"name": "deblur"}), r"tasks\.sr.*'deblur'.*There are: sr"),
+        ],
+    )
+    def test_a_wrong_param_is_refused_by_its_key(self, change, said, project):
+        change(project.params)
+        with pytest.raises(InputError, match=said):
+            project.run(distill, "dckd")
+        assert not (project.folder / "output").exists()
+
+    def test_a_method_that_params_do_not_have_is_refused_with_those_there_are(self, project):
+        with pytest.raises(InputError, match=r"methods: unknown name 'fakd'.*There are: dckd, logits, scratch"):
+            project.run(distill, "fakd")
+
+    def test_an_encoder_that_is_none(self, project):
+        (project.folder / "encoder").write_bytes(b"not weights")
+        with pytest.raises(InputError, match="not a network stored by this pipeline"):
+            project.run(distill, "dckd")
+        assert not (project.folder / "output").exists()
+
+    def test_tap_weights_for_an_encoder_of_other_depth(self, project):
+        project.params["methods"]["dckd"]["tap_weights"] = [1.0]
+        with pytest.raises(InputError, match=r"tap_weights: 1 weights, but the encoder has 5 levels"):
+            project.run(distill, "dckd")
+
+    def test_a_training_that_diverges_names_the_term_and_leaves_nothing(self, project):
+        project.params["students"]["sr"]["training"]["learning_rate"] = 1e30
+        with pytest.raises(DivergedError, match=r"not finite: reconstruction, at step \d"):
+            project.run(distill, "scratch")
+        assert not (project.folder / "output").exists()
