@@ -21,7 +21,7 @@ from components.images.files import read_image
 from components.images.patches import TrainingPatches
 from components.images.store import Image, Pair, Record, Store, StoreWriter
 from components.run.progress import progress
-from components.tasks.sr import SuperResolution
+from components.tasks import TaskChoice, build_task
 
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 ROUNDS = 5
@@ -63,13 +63,14 @@ def compare(folder: Path, side: int, patch: int, scale: int, images: int, count:
                 cv2.imwrite(str(folder / f"{number:08d}-{name}.png"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), level)
 
     store = Store(folder / "lmdb")
+    task = build_task(TaskChoice.model_validate({"name": "sr", "scale": scale}))
     records = store.records("training")
     corners = random.integers(side // scale - patch + 1, size=(count, 2)).tolist()
     crops = [Crop(records[int(random.integers(images))], top, left) for top, left in corners]
     for crop in crops:
         for blue_first, red_first in zip(decoded(folder, scale, patch, crop), sliced(store, patch, crop), strict=True):
             np.testing.assert_array_equal(blue_first[..., ::-1], red_first)
-    patches = TrainingPatches(store, SuperResolution(scale), patch, seed=0, augment=True)
+    patches = TrainingPatches(store, task, patch, seed=0, augment=True)
     ways: dict[str, Callable[[], object]] = {
         "decode PNG, then crop": lambda: [decoded(folder, scale, patch, crop) for crop in crops],
         "slice the store": lambda: [sliced(store, patch, crop) for crop in crops],

@@ -5,6 +5,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from dvc.exceptions import DvcException
+
 from pipeline.graph import Stage, read_graph
 
 _RUNNER = ("python", "-m")
@@ -33,7 +35,15 @@ def check_stage(stage: Stage) -> str | None:
 
 def main() -> None:
     """Check every stage of the project in the working directory; exit with 2 if one does not fit."""
-    faults = dict.fromkeys(filter(None, map(check_stage, read_graph(Path()))))
+    errors = importlib.import_module("components.run.errors")
+    params = importlib.import_module("components.run.params")
+    try:
+        params.typed(params.Run, params.section(params.read_params(), "run"), f"{params.PARAMS_FILE}: run")
+        faults = list(dict.fromkeys(filter(None, map(check_stage, read_graph(Path())))))
+    except errors.InputError as error:
+        faults = [str(error)]
+    except DvcException as error:
+        faults = [": ".join(" ".join(str(part).split()) for part in (error, error.__cause__) if part)]
     if faults:
         sys.stderr.writelines(f"error: {fault}\n" for fault in faults)
         sys.exit(2)

@@ -22,4 +22,5 @@ def own_accelerator(one_thread, monkeypatch):
     AcceleratorState._reset_state(reset_partial_state=True)
     yield
     torch.use_deterministic_algorithms(mode=False)
+    torch.set_flush_denormal(False)
     AcceleratorState._reset_state(reset_partial_state=True)

@@ -19,6 +19,7 @@ from components.run.errors import InputError
 from components.run.files import sha256_of
 from components.run.params import Choice, typed
 from components.run.step import run_step
+from components.tasks import TaskChoice
 from components.tasks.sr import SuperResolution
 
 PACKING = Packing(size=24, step=12)
@@ -229,7 +230,7 @@ def test_a_packing_that_leaves_gaps_is_refused():
 
 def test_an_unknown_task_is_refused_with_the_list_of_tasks(entries, raw, tmp_path):
     with pytest.raises(InputError, match=r"unknown name 'sf'.*sr"):
-        run(entries, raw, tmp_path / "lmdb", task=Choice(name="sf", scale=2))
+        run(entries, raw, tmp_path / "lmdb", task=typed(TaskChoice, {"name": "sf", "scale": 2}, "tasks.sf"))
 
 
 def test_a_manifest_without_images_to_pack_is_refused(entries, raw, tmp_path):

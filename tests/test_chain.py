@@ -59,7 +59,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone of this project in a small size, run once."""
     folder = tmp_path_factory.mktemp("chain") / "project"
     files = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
     ).stdout
     for name in filter(None, files.decode().split("\0")):
         if (ROOT / name).is_file() and name != "dvc.lock":

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from components.backbones.backbone import Backbone, State
 from components.run.errors import InputError
+from components.run.params import Positive
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
 """Mean colour of DIV2K in [0, 1], subtracted by the official EDSR and RCAN."""
@@ -74,7 +75,7 @@ class Edsr(Backbone):
         residual_scale: factor of each residual; 1 in the baseline, 0.1 in the full network.
     """
 
-    def __init__(self, scale: int, channels: int = 64, blocks: int = 16, residual_scale: float = 1.0) -> None:
+    def __init__(self, scale: int, channels: Positive = 64, blocks: Positive = 16, residual_scale: float = 1.0) -> None:
         super().__init__()
         self.scale, self.depth = scale, blocks
         self.shift = ColourShift()

@@ -6,14 +6,22 @@ from safetensors.torch import load_file
 
 from components.backbones.vqgan import VqganEncoder
 from components.backbones.weights import load_published, read_description
+from components.run.errors import InputError
 from components.run.params import bind
 
 _KEPT = ("encoder.", "quant_conv.", "quantize.embedding.")
 
 
 def load_encoder(path: Path) -> VqganEncoder:
-    """Rebuild an encoder that `train_encoder` stored, in evaluation mode."""
-    network = VqganEncoder(**bind(str(path), VqganEncoder, read_description(path)["encoder"]))
+    """Rebuild an encoder that `train_encoder` stored, in evaluation mode.
+
+    Raises:
+        InputError: the file is not one of ours, or holds another kind of network.
+    """
+    description = read_description(path)
+    if description.keys() != {"encoder"}:
+        raise InputError(f"{path}: holds no encoder but: {', '.join(description) or 'nothing'}.")
+    network = VqganEncoder(**bind(str(path), VqganEncoder, description["encoder"]))
     network.load_state_dict(load_file(path))
     return network.eval()
 

@@ -4,6 +4,8 @@ from torch import Tensor, nn
 
 from components.backbones.backbone import Backbone, State
 from components.backbones.edsr import ColourShift, conv3x3, upsampler
+from components.run.errors import InputError
+from components.run.params import Positive
 
 
 class ChannelAttention(nn.Module):
@@ -69,8 +71,17 @@ class Rcan(Backbone):
         reduction: channels over those of the attention's bottleneck; 16 in the paper.
     """
 
-    def __init__(self, scale: int, channels: int = 64, groups: int = 10, blocks: int = 20, reduction: int = 16) -> None:
+    def __init__(
+        self,
+        scale: int,
+        channels: Positive = 64,
+        groups: Positive = 10,
+        blocks: Positive = 20,
+        reduction: Positive = 16,
+    ) -> None:
         super().__init__()
+        if reduction > channels:
+            raise InputError(f"rcan: reduction {reduction} leaves none of {channels} channels: write less")
         self.scale, self.depth = scale, groups
         self.shift = ColourShift()
         self.head = nn.Sequential(conv3x3(3, channels))

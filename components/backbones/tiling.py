@@ -62,8 +62,8 @@ def _run(network: Backbone, image: Tensor) -> Tensor:
     height, width = image.shape[-2:]
     bottom, right = -height % network.multiple, -width % network.multiple
     device = next(network.parameters()).device
-    padded = F.pad(image.to(device), (0, right, 0, bottom), mode="reflect") if bottom or right else image.to(device)
-    restored: Tensor = network(padded)
+    mode = "reflect" if bottom < height and right < width else "replicate"  # too few pixels to be mirrored
+    restored: Tensor = network(F.pad(image.to(device), (0, right, 0, bottom), mode=mode))
     return restored[..., : height * network.scale, : width * network.scale].to(image)
 
 

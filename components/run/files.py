@@ -25,11 +25,13 @@ def written_whole(path: Path) -> Iterator[Path]:
         yield partial
         if partial.is_file():
             _flush(partial)
-        elif path.is_dir():
+        if partial.is_dir() or path.is_dir():  # the system replaces a file by a file only
             _remove(path)
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         _remove(partial)
+        if isinstance(error, OSError) and error.filename is None:  # as where a disk is full
+            error.filename = str(path)
         raise
 
 

@@ -4,10 +4,10 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model, model_validator
 
 from components.run.errors import InputError, unknown_name
 
@@ -15,11 +15,19 @@ PARAMS_FILE = Path("params.yaml")
 
 Built = TypeVar("Built")
 
+Positive = Annotated[int, Field(gt=0)]
+
 
 class Params(BaseModel):
     """Base of every typed section: frozen, unknown keys refused, defaults checked like given values."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class Run(Params):
+    """What a run covers: the tasks, each a key of `tasks`, `collections` and the other sections by task."""
+
+    tasks: tuple[str, ...] = Field(min_length=1)
 
 
 def without_nulls(values: Any) -> Any:
@@ -56,12 +64,14 @@ def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     """Read params.yaml as plain values.
 
     Raises:
-        InputError: the file is absent, is no YAML, or is no mapping.
+        InputError: the file is absent or unreadable, is no YAML, or is no mapping.
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: not found. Run the command from the project's folder.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable text file in UTF-8 ({error}).") from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
@@ -107,7 +117,7 @@ def bind(where: str, make: Callable[..., Any], arguments: Mapping[str, Any], ski
         InputError: an unknown, missing or ill-typed argument.
     """
     target = make.__init__ if inspect.isclass(make) else make
-    hints = typing.get_type_hints(target)
+    hints = typing.get_type_hints(target, include_extras=True)
     parameters = list(inspect.signature(make).parameters.values())[skip:]
     fields: dict[str, Any] = {
         parameter.name: (hints[parameter.name], ... if parameter.default is parameter.empty else parameter.default)
@@ -141,11 +151,11 @@ def build(where: str, table: Mapping[str, Callable[..., Built]], choice: Choice,
 def _explain(error: ValidationError, kind: Any, where: str) -> str:
     lines = []
     for fault in error.errors(include_url=False):
-        key = ".".join(filter(None, [where, *map(str, fault["loc"])]))
+        location, known = _located(kind, fault["loc"])
+        key = ".".join(filter(None, [where, *location]))
         if fault["type"] == "extra_forbidden":
-            known = _keys_beside(kind, fault["loc"])
-            parent, _, name = key.rpartition(".")
-            lines.append(str(unknown_name(parent, name, known)).replace("unknown name", "unknown key"))
+            parent = ".".join(filter(None, [where, *location[:-1]]))
+            lines.append(str(unknown_name(parent, location[-1], known)).replace("unknown name", "unknown key"))
         elif fault["type"] == "missing":
             lines.append(f"{key}: missing; write a value for it.")
         elif isinstance(cause := fault.get("ctx", {}).get("error"), InputError):
@@ -155,17 +165,33 @@ def _explain(error: ValidationError, kind: Any, where: str) -> str:
     return "\n".join(lines)
 
 
-def _keys_beside(kind: Any, location: tuple[int | str, ...]) -> list[str]:
-    """Names of the fields that stand beside a refused key, found by walking the types along its location."""
-    current: Any = kind
+def _located(kind: Any, location: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
+    """Keys that lead to a fault, and the names of the fields beside it, found by walking the types along its location.
+
+    In a union of models that differ by a literal (`{name: cosine, ...}`), pydantic puts that literal into the location,
+    though params.yaml has no such key.
+    """
+    keys: list[str] = []
+    models = _models(kind)
     for step in location[:-1]:
-        if inspect.isclass(current) and issubclass(current, BaseModel):
-            field = current.model_fields.get(str(step))
-            current = field.annotation if field else None
-        else:
-            arguments = typing.get_args(current)
-            current = arguments[-1] if arguments else None
-    for candidate in (current, *typing.get_args(current)):
-        if inspect.isclass(candidate) and issubclass(candidate, BaseModel):
-            return list(candidate.model_fields)
-    return []
+        fields = [model.model_fields[step] for model in models if step in model.model_fields]
+        tagged = [model for model in models if step in _tags(model)]
+        if not fields and len(models) > len(tagged) > 0:
+            models = tagged
+            continue
+        keys.append(str(step))
+        models = [model for field in fields for model in _models(field.annotation)] if fields else models
+    return [*keys, *map(str, location[-1:])], [name for model in models for name in model.model_fields]
+
+
+def _models(kind: Any) -> list[type[BaseModel]]:
+    """The models that an annotation names: itself, the cases of a union, the items of a tuple, the values of a dict."""
+    if inspect.isclass(kind) and issubclass(kind, BaseModel):
+        return [kind]
+    return [model for argument in typing.get_args(kind) for model in _models(argument)]
+
+
+def _tags(model: type[BaseModel]) -> set[Any]:
+    """The literals that the model's fields allow."""
+    literals = (field.annotation for field in model.model_fields.values())
+    return {value for literal in literals for value in typing.get_args(literal) if isinstance(value, str)}

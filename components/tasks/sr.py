@@ -1,6 +1,6 @@
 """Super-resolution from MATLAB-bicubic low resolution, measured on luma."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -22,7 +22,7 @@ class SuperResolution(Task):
 
     packed: ClassVar[bool] = True
 
-    def __init__(self, scale: int) -> None:
+    def __init__(self, scale: Literal[2, 3, 4, 8]) -> None:
         if scale not in {2, 3, 4, 8}:
             raise InputError(f"super-resolution by {scale} is not supported: write scale 2, 3, 4 or 8")
         self.scale = scale

@@ -40,7 +40,8 @@ class Meter:
             self._broken = torch.full_like(values, _NEVER, dtype=torch.int64)
         self._count += 1
         self._sums = self._sums + values
-        self._broken = torch.where(values.isfinite(), self._broken, self._broken.clamp(max=step))
+        # A sum that is not finite stays so.
+        self._broken = torch.where(self._sums.isfinite(), self._broken, self._broken.clamp(max=step))
 
     def means(self) -> dict[str, float]:
         """Return the means since the last time, and begin anew.
@@ -49,7 +50,6 @@ class Meter:
             DivergedError: a loss was not finite; names those that were the first.
         """
         means = self._accelerator.reduce(self._sums / self._count, reduction="mean").tolist()
-        # A sum that is not finite stays so: one look at it covers every step.
         if not all(math.isfinite(mean) for mean in means):
             self._refuse()
         self._count = 0

@@ -6,7 +6,9 @@ import pytest
 from pydantic import Field, ValidationError, model_validator
 
 from components.run.errors import InputError
-from components.run.params import Choice, Params, Positive, bind, build, fits, read_params, section, typed
+from components.run.params import Choice, Params, bind, build, fits, read_params, section, typed
+
+Positive = Annotated[int, Field(gt=0)]
 
 
 class Flat(Params):

@@ -1,6 +1,7 @@
 """Trainings of every method and of the autoencoder, alone or as one of several processes; leaves what they gave."""
 
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -9,19 +10,29 @@ import torch
 from safetensors.torch import save_file
 
 from components.methods import METHODS
+from components.methods.logits import Logits
 from components.run.errors import InputError
 from components.tasks.sr import SuperResolution
 from components.training import autoencoding
 from components.training.autoencoding import Autoencoding, reconstruction_on
 from components.training.distribution import start
+from components.training.meter import DivergedError
 from components.training.session import Session
 from tests.training import tiny
 
 RECIPE = tiny.recipe(steps=6, batch=8, log_every=1, validate_every=6)
 
 
+class BrokenInTheSecond(Logits):
+    def forward(self, network, batch):
+        losses = super().forward(network, batch)
+        if batch.step == 2 and os.environ.get("RANK") == "1":
+            losses["logits"] = losses["logits"] * math.nan
+        return losses
+
+
 def train_all(lmdb, folder):
-    """Write `<name>-<rank>.json` and `.safetensors` for each training, and what is said of a batch of 7."""
+    """Write `<name>-<rank>.json` and `.safetensors` for each training, and what is said of wrong ones."""
     folder.mkdir(exist_ok=True)
     os.chdir(folder)  # where the checkpoints go
     rank = os.environ.get("RANK", "0")
@@ -31,6 +42,11 @@ def train_all(lmdb, folder):
         start(tiny.recipe(batch=7))
     except InputError as error:
         Path(f"refused-{rank}.txt").write_text(str(error))
+    try:
+        picked = tiny.choice("logits")
+        tiny.distilled(picked, lmdb, folder / "broken.pt", wrap=lambda method: BrokenInTheSecond(method.setting))
+    except DivergedError as error:
+        Path(f"diverged-{rank}.txt").write_text(str(error))
     # At last, for a session ends with the processes' connection.
     autoencoding.RESEED_EVERY = 2
     Session("autoencoder", SuperResolution(2), RECIPE, lmdb, values={"recipe": RECIPE}).run(

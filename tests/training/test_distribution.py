@@ -86,6 +86,13 @@ def test_every_process_refuses_a_batch_that_cannot_be_split(folders):
     assert not list(folders[0].glob("refused*"))
 
 
+def test_every_process_stops_where_a_loss_of_one_is_not_finite(folders):
+    for rank in range(2):
+        said = (folders[1] / f"diverged-{rank}.txt").read_text()
+        assert said.startswith("the loss is not finite: logits, at step 2.")
+    assert not list(folders[0].glob("diverged*"))
+
+
 @pytest.mark.usefixtures("own_accelerator")
 def test_one_process_on_the_cpu_reads_its_own_crops_deterministically():
     accelerator = start(tiny.recipe(batch=7))
