@@ -140,7 +140,7 @@ class TestWrongInput:
                 r"teachers\.sr\.backbone.*blocks.*'many'",
             ),
             (lambda p: p["tasks"].update(sr={"name": "deblur"}), r"tasks\.sr.*'deblur'.*There are: sr"),
-            (lambda p: p["tasks"].update(sr={"scale": 5}), r"scale 2, 3, 4 or 8"),
+            (lambda p: p["tasks"].update(sr={"scale": 5}), r"tasks\.sr\.scale.*2, 3, 4 or 8"),
         ],
     )
     def test_a_wrong_param_is_refused_by_its_key(self, change, said, trainable):

@@ -29,6 +29,8 @@ def run_step(step: Callable[..., None], arguments: Sequence[str] | None = None) 
         step(**parse(step, arguments))
     except InputError as error:
         _fail(str(error))
+    except FileNotFoundError as error:
+        _fail(f"{error.filename}: no such file. Run the stage of dvc.yaml that writes it, or `dvc pull`.")
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}:
             raise

@@ -21,7 +21,7 @@ def start(recipe: Training) -> Accelerator:
         # Unless it is told so, Accelerate takes each of several processes without a GPU for the only one.
         cpu=not torch.accelerator.is_available(),
         mixed_precision="bf16" if recipe.precision == "bf16" else "no",
-        # Every parameter takes part in every step, and no network here has buffers that follow the training.
+        # Every parameter takes part in every step, and buffers that follow the training are made of the whole batch.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=False)],
     )
     if recipe.batch % accelerator.num_processes:

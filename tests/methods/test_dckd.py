@@ -17,6 +17,7 @@ from tests.training import tiny
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ENTRY = tiny.PARAMS["methods"]["dckd"]
+NEGATIVES = ENTRY["negatives"]
 FLAGS = torch.tensor(list(itertools.product([False, True], repeat=4)))
 
 
@@ -104,7 +105,7 @@ class TestCost:
 
     def test_one_pass_of_the_encoder_serves_features_and_codes(self):
         calls = counted(size=3)
-        negatives = 3 * (ENTRY["negatives"]["degraded"] + ENTRY["negatives"]["clean"])
+        negatives = 3 * (NEGATIVES["degraded"] + NEGATIVES["clean"])
         assert calls.sizes["encoder"] == [3, 3, negatives]
         # Only the student's features have a gradient, and nobody computes the negatives' latent.
         assert calls.with_gradient["encoder"] == [True, False, False]
@@ -117,7 +118,7 @@ class TestCost:
 
     @pytest.mark.parametrize(("degraded", "clean"), [(5, False), (1, True)])
     def test_there_are_as_many_negatives_as_params_say(self, degraded, clean):
-        calls = counted(size=3, negatives=ENTRY["negatives"] | {"degraded": degraded, "clean": clean})
+        calls = counted(size=3, negatives=NEGATIVES | {"degraded": degraded, "clean": clean})
         assert calls.sizes["history"] == [3 * (degraded + clean)]
 
     def test_the_student_is_asked_once(self):
@@ -197,20 +198,39 @@ class TestHistoryNetwork:
 
 
 class TestDraws:
-    def test_negatives_differ_between_steps_and_between_each_other(self):
+    @staticmethod
+    def negatives(gray, *steps):
+        """The inputs of the history network for the same samples in these steps, the clean one apart."""
         student = tiny.edsr()
-        method = tiny.make_method(tiny.choice("dckd", ["contrastive"]), student)
+        bank = {"blur": 0, "resize": 0, "noise": 1, "gray": gray}
+        method = tiny.make_method(tiny.choice("dckd", ["contrastive"], negatives=NEGATIVES | {"bank": bank}), student)
         seen = []
         method.history.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].chunk(5)))
-        one = tiny.batch(step=1)
-        for step in (1, 2, 1):
-            method(student, one._replace(step=step))
-        assert torch.equal(seen[0][0], one.degraded), "the clean input comes first, as it is"
-        flat = [negative for negatives in seen[:2] for negative in negatives[1:]]
-        # What is drawn for a sample hangs on its own seed; the gray field of the batch on the step.
-        assert all(not torch.equal(first, second) for first, second in itertools.combinations(seen[0], 2))
-        assert any(not torch.equal(first, second) for first, second in zip(flat[:4], flat[4:], strict=True))
-        assert all(torch.equal(first, second) for first, second in zip(seen[0], seen[2], strict=True))
+        for step in steps:
+            method(student, tiny.batch(step=step))
+        return [(clean, torch.stack(degraded)) for clean, *degraded in seen]
+
+    def test_the_clean_input_comes_first_as_it_is(self):
+        ((clean, _),) = self.negatives(0.5, 1)
+        assert torch.equal(clean, tiny.batch().degraded)
+
+    @pytest.mark.parametrize("gray", [0, 1])
+    def test_the_noises_of_one_sample_are_unrelated(self, gray):
+        ((clean, degraded),) = self.negatives(gray, 1)
+        noises = (degraded - clean)[:, :, 0].flatten(2)
+        for sample in range(3):
+            assert torch.corrcoef(noises[:, sample]).fill_diagonal_(0).abs().max() < 0.6
+
+    def test_are_the_same_in_the_same_step(self):
+        (_, first), (_, second) = self.negatives(0.5, 1, 1)
+        assert torch.equal(first, second)
+
+    def test_the_gray_field_of_the_batch_is_another_in_every_step(self):
+        (_, first), (_, second) = self.negatives(1, 1, 2)
+        assert not torch.equal(first, second)
+        # The rest hangs on the samples' own seeds.
+        (_, first), (_, second) = self.negatives(0, 1, 2)
+        assert torch.equal(first, second)
 
     def test_the_teacher_is_right_about_changed_copies_if_it_commutes_with_the_changes(self):
         """A teacher that enlarges by repeating gives the label itself back, so both losses are one."""
@@ -235,12 +255,12 @@ class TestParams:
             ({"history": ENTRY["history"] | {"keep": 1.5}}, "history.keep"),
             ({"history": ENTRY["history"] | {"source": "teacher"}}, "'average' or 'student'"),
             ({"history": ENTRY["history"] | {"phase": 0}}, "history.phase"),
-            ({"negatives": ENTRY["negatives"] | {"degraded": 0}}, "at least one negative must be degraded"),
+            ({"negatives": NEGATIVES | {"degraded": 0}}, "at least one negative must be degraded"),
             (
-                {"negatives": ENTRY["negatives"] | {"bank": dict.fromkeys(["blur", "resize", "noise", "gray"], 0)}},
+                {"negatives": NEGATIVES | {"bank": dict.fromkeys(["blur", "resize", "noise", "gray"], 0)}},
                 "degraded",
             ),
-            ({"negatives": ENTRY["negatives"] | {"bank": ENTRY["negatives"]["bank"] | {"noise": 2}}}, "bank.noise"),
+            ({"negatives": NEGATIVES | {"bank": NEGATIVES["bank"] | {"noise": 2}}}, "bank.noise"),
             ({"cross_entropy": "relaesed"}, "'released' or 'exact'"),
             ({"encoder_range": "unit"}, "'zero_one' or 'minus_one_one'"),
         ],

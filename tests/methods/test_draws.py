@@ -23,6 +23,13 @@ def test_a_sample_draws_the_same_wherever_it_stands_and_whatever_was_drawn_befor
     assert second == [first[place] for place in order]
 
 
+def test_a_sample_draws_something_else_for_every_purpose():
+    drawn = torch.stack(
+        [torch.randn(500, generator=source) for purpose in range(8) for source in sample_generators(SEEDS, purpose)]
+    )
+    assert torch.corrcoef(drawn).fill_diagonal_(0).abs().max() < 0.25
+
+
 def test_half_a_batch_draws_what_the_whole_does():
     whole = [numbers(source) for source in sample_generators(SEEDS, 1)]
     halves = [numbers(source) for half in SEEDS.chunk(2) for source in sample_generators(half, 1)]

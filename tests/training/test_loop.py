@@ -9,6 +9,7 @@ import torch
 from components.methods import METHODS
 from components.methods.logits import Logits
 from components.methods.method import Method
+from components.training import loop
 from components.training.checkpoint import load_checkpoint
 from components.training.loop import forget
 from components.training.meter import DivergedError
@@ -127,7 +128,23 @@ class TestResume:
         assert again == expected
         assert checkpoint.read_bytes() == whole
 
-    def test_checkpoints_are_kept_no_more_often_than_asked(self, lmdb, tmp_path):
+    def test_checkpoints_are_kept_as_often_as_asked(self, lmdb, tmp_path, monkeypatch):
+        """By a clock that advances a second a step."""
+        clock, kept = [0.0], []
+
+        class Ticking(Logits):
+            def follow(self, step, network, average):
+                clock[0] += 1
+
+        monkeypatch.setattr(loop, "monotonic", lambda: clock[0])
+        monkeypatch.setattr(loop, "save_checkpoint", lambda _, state: kept.append(state["step"]))
+        picked, values = tiny.choice("logits"), tiny.recipe(log_every=1)
+        tiny.distilled(
+            picked, lmdb, tmp_path / "run.pt", values, seconds=5, wrap=lambda method: Ticking(method.setting)
+        )
+        assert kept == [5, 10]
+
+    def test_none_is_kept_of_a_run_that_is_soon_over(self, lmdb, tmp_path):
         checkpoint = tmp_path / "run.pt"
         tiny.distilled(tiny.choice("scratch"), lmdb, checkpoint, seconds=3600)
         assert not checkpoint.exists()

@@ -129,7 +129,7 @@ class TestRecipes:
             ({"schedule": {"name": "linear"}}, "'constant', 'multi_step', 'cosine'"),
             (
                 {"schedule": {"name": "multi_step", "milestones": [0], "factor": 0.1}},
-                "schedule.multi_step.milestones.0",
+                "milestones.0",
             ),
             (optimiser_of("sgd"), "optimiser.name"),
             (optimiser_of("adam", (0.9, 1.0)), "optimiser.betas.1"),
