@@ -3,20 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from components.backbones.backbone import Backbone, State
-from components.run.errors import InputError
+from components.backbones.head_body_tail import HeadBodyTail, conv3x3
 from components.run.params import Positive
-
-DIV2K_MEAN = (0.4488, 0.4371, 0.4040)
-"""Mean colour of DIV2K in [0, 1], subtracted by the official EDSR and RCAN."""
-
-INNER_RANGE = 255.0
-"""The official networks work on 0..255; their weights only fit that range."""
-
-
-def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
-    """3x3 convolution that keeps the size."""
-    return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
 class ResidualBlock(nn.Module):
@@ -33,39 +21,7 @@ class ResidualBlock(nn.Module):
         return torch.add(features, residual, alpha=self.residual_scale)
 
 
-def upsampler(scale: int, channels: int) -> nn.Sequential:
-    """Sub-pixel convolutions: one of x3, or one of x2 for each factor of two; none for scale 1."""
-    if scale not in {1, 2, 3, 4, 8}:
-        raise InputError(f"scale {scale} is not supported: write 1, 2, 3, 4 or 8")
-    factors = [3] if scale == 3 else [2] * (scale.bit_length() - 1)
-    layers: list[nn.Module] = []
-    for factor in factors:
-        layers += [conv3x3(channels, channels * factor**2), nn.PixelShuffle(factor)]
-    return nn.Sequential(*layers)
-
-
-class ColourShift(nn.Module):
-    """Between [0, 1] and the official networks' range: 0..255 with DIV2K's mean colour subtracted.
-
-    Official checkpoints hold it as frozen 1x1 convolutions `sub_mean` and `add_mean`; it has no parameters here.
-    """
-
-    mean: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(DIV2K_MEAN).view(1, 3, 1, 1), persistent=False)
-
-    def inward(self, image: Tensor) -> Tensor:
-        """`B 3 h w` in [0, 1] -> the inner range."""
-        return (image - self.mean) * INNER_RANGE
-
-    def outward(self, image: Tensor) -> Tensor:
-        """The inner range -> [0, 1]."""
-        return image / INNER_RANGE + self.mean
-
-
-class Edsr(Backbone):
+class Edsr(HeadBodyTail):
     """EDSR; official parameter names (`head.0`, `body.{i}.body.{0,2}`, `body.{blocks}`, `tail.0.*`, `tail.1`).
 
     Args:
@@ -76,27 +32,4 @@ class Edsr(Backbone):
     """
 
     def __init__(self, scale: int, channels: Positive = 64, blocks: Positive = 16, residual_scale: float = 1.0) -> None:
-        super().__init__()
-        self.scale, self.depth = scale, blocks
-        self.shift = ColourShift()
-        self.head = nn.Sequential(conv3x3(3, channels))
-        self.body = nn.Sequential(
-            *(ResidualBlock(channels, residual_scale) for _ in range(blocks)), conv3x3(channels, channels)
-        )
-        self.tail = nn.Sequential(upsampler(scale, channels), conv3x3(channels, 3))
-
-    def enter(self, image: Tensor) -> State:
-        """Features after the head convolution; the context is the global skip."""
-        features: Tensor = self.head(self.shift.inward(image))
-        return State(features, (features,))
-
-    def stage(self, index: int, state: State) -> State:
-        """One residual block; the last stage adds the body's closing convolution and the global skip."""
-        features: Tensor = self.body[index](state.features)
-        if index == self.depth - 1:
-            features = self.body[-1](features) + state.context[0]
-        return State(features, state.context)
-
-    def leave(self, state: State) -> Tensor:
-        """Upsample and return to [0, 1]."""
-        return self.shift.outward(self.tail(state.features))
+        super().__init__(scale, channels, (ResidualBlock(channels, residual_scale) for _ in range(blocks)))

@@ -2,8 +2,7 @@
 
 from torch import Tensor, nn
 
-from components.backbones.backbone import Backbone, State
-from components.backbones.edsr import ColourShift, conv3x3, upsampler
+from components.backbones.head_body_tail import HeadBodyTail, conv3x3
 from components.run.errors import InputError
 from components.run.params import Positive
 
@@ -60,7 +59,7 @@ class ResidualGroup(nn.Module):
         return residual + features
 
 
-class Rcan(Backbone):
+class Rcan(HeadBodyTail):
     """RCAN; official parameter names (`head.0`, `body.{g}.body.{b}.body.*`, `body.{groups}`, `tail.*`).
 
     Args:
@@ -79,29 +78,6 @@ class Rcan(Backbone):
         blocks: Positive = 20,
         reduction: Positive = 16,
     ) -> None:
-        super().__init__()
         if reduction > channels:
             raise InputError(f"rcan: reduction {reduction} leaves none of {channels} channels: write less")
-        self.scale, self.depth = scale, groups
-        self.shift = ColourShift()
-        self.head = nn.Sequential(conv3x3(3, channels))
-        self.body = nn.Sequential(
-            *(ResidualGroup(channels, blocks, reduction) for _ in range(groups)), conv3x3(channels, channels)
-        )
-        self.tail = nn.Sequential(upsampler(scale, channels), conv3x3(channels, 3))
-
-    def enter(self, image: Tensor) -> State:
-        """Features after the head convolution; the context is the global skip."""
-        features: Tensor = self.head(self.shift.inward(image))
-        return State(features, (features,))
-
-    def stage(self, index: int, state: State) -> State:
-        """One residual group; the last stage adds the body's closing convolution and the global skip."""
-        features: Tensor = self.body[index](state.features)
-        if index == self.depth - 1:
-            features = self.body[-1](features) + state.context[0]
-        return State(features, state.context)
-
-    def leave(self, state: State) -> Tensor:
-        """Upsample and return to [0, 1]."""
-        return self.shift.outward(self.tail(state.features))
+        super().__init__(scale, channels, (ResidualGroup(channels, blocks, reduction) for _ in range(groups)))
