@@ -14,6 +14,7 @@ from components.run.errors import InputError
 from components.run.params import PARAMS_FILE, Choice, read_params, section, typed
 
 EXIT_INPUT = 2
+EXIT_STOPPED = 130
 
 
 def run_step(step: Callable[..., None], arguments: Sequence[str] | None = None) -> None:
@@ -22,13 +23,17 @@ def run_step(step: Callable[..., None], arguments: Sequence[str] | None = None) 
     A `Path` argument becomes a required `--name PATH`. Any other argument is the section of params.yaml that has
     its name; where params.yaml has the plural instead, `--name ENTRY` picks the entry.
 
-    Exits with 2 and one message for bad input; with a traceback for a fault of the program.
+    Exits with 2 and one message for bad input, with 130 when stopped by the keyboard; with a traceback for a fault of
+    the program.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         step(**parse(step, arguments))
     except InputError as error:
         _fail(str(error))
+    except KeyboardInterrupt:
+        sys.stderr.write("\nstopped. Run it again to go on.\n")
+        sys.exit(EXIT_STOPPED)
     except FileNotFoundError as error:
         _fail(f"{error.filename}: no such file. Run the stage of dvc.yaml that writes it, or `dvc pull`.")
     except OSError as error:

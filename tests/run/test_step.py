@@ -136,6 +136,15 @@ class TestRunStep:
         assert caught.value.code == 2
         assert capsys.readouterr().err == "error: sr 3 1 data/raw data/out: cannot be\n"
 
+    def test_a_stop_by_the_keyboard_is_one_message_and_exit_code_130(self, capsys: pytest.CaptureFixture[str]) -> None:
+        def stopped() -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(SystemExit) as left:
+            run_step(stopped, ["--params", str(ROOT / "params.yaml")])
+        assert left.value.code == 130
+        assert capsys.readouterr().err == "\nstopped. Run it again to go on.\n"
+
     def test_a_fault_of_the_program_keeps_its_traceback(self) -> None:
         def faulty(output: Path) -> None:
             raise ValueError(output)
