@@ -1,10 +1,13 @@
 """Step: one student, trained by one method under the task's teacher."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
-from components.backbones import build_backbone
+from components.backbones import BackboneChoice, build_backbone
 from components.backbones.backbone import Backbone
 from components.backbones.encoder_weights import load_encoder
 from components.backbones.weights import describe_backbone, load_backbone
@@ -12,13 +15,15 @@ from components.methods import METHODS, MethodChoice
 from components.methods.method import Distillation, Frozen, Setting
 from components.run.errors import InputError
 from components.run.files import read_json, sha256_of
-from components.run.params import build
+from components.run.params import build, typed
 from components.run.step import run_step
 from components.tasks import TaskChoice, build_task
 from components.training.loop import Trained
 from components.training.networks import Student
 from components.training.outcome import validation_on, write_outcome
 from components.training.session import Session
+
+Kept = TypeVar("Kept", bound=nn.Module)
 
 
 def distill(
@@ -28,8 +33,8 @@ def distill(
     lmdb: Path,
     teacher: Path,
     check: Path,
-    encoder: Path,
     output: Path,
+    encoder: Path | None = None,
 ) -> None:
     """Train the task's student by one method.
 
@@ -40,11 +45,12 @@ def distill(
         lmdb: the image store to train on.
         teacher: the teacher's weights.
         check: what `check_teacher` wrote about these weights.
-        encoder: the frozen encoder and codebook; only methods that compare in its space read it.
         output: folder to write `student.safetensors`, `history.csv` and `validation.csv` to.
+        encoder: the frozen encoder, for methods that compare in its space.
 
     Raises:
-        InputError: unknown method, loss, backbone or argument, or a teacher that was not checked.
+        InputError: unknown method, loss, backbone or argument, a teacher that was not checked, or a method without
+            a file that it needs.
         DivergedError: a loss was not finite.
     """
     restoration = build_task(task)
@@ -54,12 +60,28 @@ def distill(
         return build_backbone(student.backbone, restoration.scale)
 
     def make_method(network: Backbone, device: torch.device) -> Distillation:
+        def frozen(flag: str, file: Path | None, load: Callable[[Path], Kept]) -> Callable[[], Frozen[Kept]]:
+            """What loads one of the files that only some methods need."""
+
+            def loaded() -> Frozen[Kept]:
+                if file is None:
+                    raise InputError(f"methods.{method.name} needs --{flag}: give its stage in dvc.yaml that file.")
+                return Frozen(load(file).to(device))
+
+            return loaded
+
+        def build_another(**changes: Any) -> Backbone:
+            values = {"name": student.backbone.name, **student.backbone.arguments, **changes}
+            choice = typed(BackboneChoice, values, "students.backbone")
+            return build_backbone(choice, restoration.scale).to(device)
+
         setting = Setting(
             student=network,
             terms=frozenset(method.weights),
             seed=student.training.seed,
             teacher=Frozen(load_backbone(teacher).to(device)),
-            load_encoder=lambda: Frozen(load_encoder(encoder).to(device)),
+            build=build_another,
+            load_encoder=frozen("encoder", encoder, load_encoder),
         )
         return build("method", METHODS, method, setting).to(device)
 
@@ -72,7 +94,7 @@ def distill(
         recipe=student.training,
         lmdb=lmdb,
         values={"task": task, "student": student, "method": method},
-        files=[teacher, encoder],
+        files=[file for file in (teacher, encoder) if file],
     )
     session.run(make_network, make_method, method.weights, lambda store: validation_on(store, restoration), write)
 

@@ -45,7 +45,8 @@ class SmallProject:
         hints = typing.get_type_hints(step)
         for name in inspect.signature(step).parameters:
             entry = method if name == "method" else "sr"
-            flags += [f"--{name}", str(paths.get(name, self.folder / name)) if hints[name] is Path else entry]
+            is_file = hints[name] in (Path, Path | None)
+            flags += [f"--{name}", str(paths.get(name, self.folder / name)) if is_file else entry]
         return parse(step, flags)
 
     def run(self, step, method=None, **paths):

@@ -100,7 +100,7 @@ def test_metrics_can_be_shown(project: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_bytes(project: Path) -> None:
-    stages = ("build_lmdb@sr", "distill@sr-dckd", "evaluate@sr-dckd")
+    stages = ("build_lmdb@sr", "distill_with_encoder@sr-dckd", "evaluate@sr-dckd")
     first = {stage: hashes(project, stage) for stage in stages}
     assert repro(project, "--force", "--single-item", *stages) == list(stages)
     assert {stage: hashes(project, stage) for stage in stages} == first
@@ -108,7 +108,7 @@ def test_the_same_seed_gives_the_same_bytes(project: Path) -> None:
 
 def test_a_changed_weight_of_dckd_reruns_dckd_and_the_report_only(project: Path) -> None:
     edit(project, lambda params: params["methods"]["dckd"]["weights"].update(contrastive=0.2))
-    assert sorted(repro(project)) == ["distill@sr-dckd", "evaluate@sr-dckd", "report@sr"]
+    assert sorted(repro(project)) == ["distill_with_encoder@sr-dckd", "evaluate@sr-dckd", "report@sr"]
 
 
 def test_a_weak_teacher_stops_the_run_and_names_both_numbers(project: Path) -> None:

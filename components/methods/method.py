@@ -25,12 +25,14 @@ class Batch(NamedTuple):
         seeds: `B`, int64, one for each sample: whatever a method draws for a sample, it draws from a generator
             seeded by it, so that a run can resume, and be split over processes, without changing a number.
         step: number of the training step, from 1; seeds what is drawn once for the whole batch.
+        part: which of the method's parts of that step this is, from 0.
     """
 
     degraded: Tensor
     clean: Tensor
     seeds: Tensor
     step: int
+    part: int = 0
 
 
 class Frozen(Generic[Network]):
@@ -52,6 +54,8 @@ class Setting:
         terms: names of the losses wanted; the method returns exactly these and computes no others.
         seed: seed of the run.
         teacher: the frozen teacher, on the same device; None where a network is trained without one.
+        build: builds another network of the student's architecture with new weights, on the same device; keywords
+            replace arguments of the backbone (`build(channels=64)`), an unknown one is an `InputError`.
         load_encoder: loads the frozen VQGAN encoder onto that device; only methods that need it call it.
     """
 
@@ -59,6 +63,7 @@ class Setting:
     terms: frozenset[str]
     seed: int
     teacher: Frozen[Backbone] | None = None
+    build: Callable[..., Backbone] | None = None
     load_encoder: Callable[[], Frozen[VqganEncoder]] | None = None
 
 
@@ -70,9 +75,13 @@ class Method(nn.Module, ABC, Generic[Network]):
 
     Attributes:
         terms: every loss the method can return.
+        parts: backward passes of a step, each followed by a step of the optimiser; the gradient adds up over them
+            and is cleared after the last. A part returns the losses that belong to it (`Batch.part`), at least one,
+            and uses every trained parameter. All but DUKD as released have one.
     """
 
     terms: ClassVar[frozenset[str]]
+    parts: int = 1
 
     @abstractmethod
     def forward(self, network: Network, batch: Batch) -> dict[str, Tensor]:
@@ -91,7 +100,8 @@ class Method(nn.Module, ABC, Generic[Network]):
 class Distillation(Method[Backbone]):
     """A distillation method: the losses of a student, in the setting of its teacher.
 
-    The weights live in params.yaml; their keys choose the terms, and `forward` returns exactly these.
+    The weights live in params.yaml; their keys choose the terms, and `forward` returns exactly these, over all parts
+    of a step together. The constructor may give the student other initial weights, where the paper does.
     """
 
     def __init__(self, setting: Setting) -> None:

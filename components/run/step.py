@@ -13,6 +13,8 @@ from typing import Any
 from components.run.errors import InputError
 from components.run.params import PARAMS_FILE, Choice, read_params, section, typed
 
+_PATHS = (Path, Path | None)
+
 EXIT_INPUT = 2
 EXIT_STOPPED = 130
 
@@ -20,8 +22,9 @@ EXIT_STOPPED = 130
 def run_step(step: Callable[..., None], arguments: Sequence[str] | None = None) -> None:
     """Run `step` from the command line and exit.
 
-    A `Path` argument becomes a required `--name PATH`. Any other argument is the section of params.yaml that has
-    its name; where params.yaml has the plural instead, `--name ENTRY` picks the entry.
+    A `Path` argument becomes a required `--name PATH`, one of `Path | None` an optional one. Any other argument is
+    the section of params.yaml that has its name; where params.yaml has the plural instead, `--name ENTRY` picks the
+    entry.
 
     Exits with 2 and one message for bad input, with 130 when stopped by the keyboard; with a traceback for a fault of
     the program.
@@ -58,7 +61,7 @@ def parse(step: Callable[..., None], arguments: Sequence[str] | None = None) -> 
     values = read_params(flags.pop("params"))
     found: dict[str, Any] = {}
     for name in names:
-        if hints[name] is Path:
+        if hints[name] in _PATHS:
             found[name] = flags[name]
         elif flags.get(name) is None:
             found[name] = typed(hints[name], section(values, name), f"{PARAMS_FILE}: {name}")
@@ -87,8 +90,8 @@ def _parser(step: Callable[..., None], names: Sequence[str], hints: dict[str, An
     parser.add_argument("--params", type=Path, default=PARAMS_FILE, help="file of sections (default: %(default)s)")
     for name in names:
         flag = f"--{name.replace('_', '-')}"
-        if hints[name] is Path:
-            parser.add_argument(flag, dest=name, type=Path, required=True)
+        if hints[name] in _PATHS:
+            parser.add_argument(flag, dest=name, type=Path, required=hints[name] is Path)
         else:
             parser.add_argument(
                 flag, dest=name, metavar="ENTRY", help=f"entry of {name}s in params.yaml (default: the section {name})"

@@ -114,17 +114,19 @@ def train(
         step = batch.step
         # Dropout and its kin draw from the global generator: seeded by the step, a resumed run draws the same.
         torch.manual_seed(mixed(recipe.seed, step, accelerator.process_index))
-        losses = wrapped(batch)
-        total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
-        accelerator.backward(total)
-        optimiser.step()
+        losses: dict[str, Tensor] = {}
+        for part in range(method.parts):
+            found = wrapped(batch._replace(part=part))
+            accelerator.backward(_weighted(found, weights))
+            optimiser.step()
+            losses |= found
         learning_rate = float(schedule.get_last_lr()[0])
         schedule.step()
         optimiser.zero_grad(set_to_none=True)
         average.update_parameters(network)
         method.follow(step, network, averaged)
 
-        meter.add(step, {TOTAL: total, **losses})
+        meter.add(step, {TOTAL: _weighted(losses, weights).detach(), **losses})
         last = step == recipe.steps
         logs = step % recipe.log_every == 0 or last
         if logs:
@@ -151,6 +153,10 @@ def train(
     if shown:
         shown.close()
     return trained
+
+
+def _weighted(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
 
 
 def forget(checkpoint: Path) -> None:

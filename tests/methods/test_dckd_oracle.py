@@ -269,7 +269,7 @@ def test_five_whole_iterations_are_the_official_ones() -> None:
     encoder = VqganEncoder(channels=32, blocks=1, latent=12, codes=32, code_size=8)
     fill(encoder.double())
     weights = {"reconstruction": 1.0, "logits": 1.0, "contrastive": 0.1, "codes": 0.001, "label_consistency": 1.0}
-    setting = Setting(start, frozenset(weights), 0, Frozen(teacher), lambda: Frozen(encoder))
+    setting = Setting(start, frozenset(weights), 0, Frozen(teacher), load_encoder=lambda: Frozen(encoder))
     method = Dckd(
         setting,
         History(source="average", keep=0.1, intervals=(2,), phase=100_000),

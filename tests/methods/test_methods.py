@@ -98,7 +98,7 @@ class TestEveryMethod:
 
     def test_a_batch_in_another_order_with_its_seeds_has_the_same_loss(self, name):
         student, method = built(tiny.choice(name))
-        degraded, clean, seeds, step = tiny.batch(size=4)
+        degraded, clean, seeds, step, _ = tiny.batch(size=4)
         order = torch.tensor([2, 0, 3, 1])
         one = method(student, Batch(degraded, clean, seeds, step))
         other = method(student, Batch(degraded[order], clean[order], seeds[order], step))

@@ -118,7 +118,14 @@ def refreshing(name):
 
 def setting(student, terms, seed=5, scale=2):
     teacher = Frozen(edsr(seed=2, scale=scale, blocks=2))
-    return Setting(student, frozenset(terms), seed, teacher, lambda: Frozen(encoder()))
+    return Setting(
+        student, frozenset(terms), seed, teacher, build=another(scale), load_encoder=lambda: Frozen(encoder())
+    )
+
+
+def another(scale):
+    """What builds another network of the student's architecture."""
+    return lambda **changes: Edsr(scale, **({"channels": 8, "blocks": 1} | changes))
 
 
 def make_method(picked, student, seed=5, scale=2):
