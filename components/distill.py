@@ -11,11 +11,11 @@ from components.backbones import BackboneChoice, build_backbone
 from components.backbones.backbone import Backbone
 from components.backbones.encoder_weights import load_encoder
 from components.backbones.weights import describe_backbone, load_backbone
-from components.methods import METHODS, MethodChoice
+from components.methods import MethodChoice, build_method
 from components.methods.method import Distillation, Frozen, Setting
 from components.run.errors import InputError
 from components.run.files import read_json, sha256_of
-from components.run.params import build, typed
+from components.run.params import typed
 from components.run.step import run_step
 from components.tasks import TaskChoice, build_task
 from components.training.loop import Trained
@@ -65,7 +65,9 @@ def distill(
 
             def loaded() -> Frozen[Kept]:
                 if file is None:
-                    raise InputError(f"methods.{method.name} needs --{flag}: give its stage in dvc.yaml that file.")
+                    raise InputError(
+                        f"weights: its losses need --{flag}: give the method's stage in dvc.yaml that file."
+                    )
                 return Frozen(load(file).to(device))
 
             return loaded
@@ -83,7 +85,7 @@ def distill(
             build=build_another,
             load_encoder=frozen("encoder", encoder, load_encoder),
         )
-        return build("method", METHODS, method, setting).to(device)
+        return build_method(method, setting).to(device)
 
     def write(trained: Trained[Backbone]) -> None:
         write_outcome(output, "student", trained, describe_backbone(student.backbone, restoration.scale))
@@ -105,4 +107,4 @@ def _refuse_unchecked(teacher: Path, check: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_step(distill)
+    run_step(distill, distributed=True)

@@ -51,7 +51,7 @@ def resize(image: NDArray[np.uint8], scale: Fraction) -> NDArray[np.uint8]:
 def _resize_first_axis(image: NDArray[np.uint8], scale: Fraction) -> NDArray[np.uint8]:
     """One pass: `N ...` -> `ceil(N*scale) ...`, rounded and saturated."""
     lines = image.reshape(len(image), -1).astype(np.float64)
-    indices, weights = _taps(len(image), scale)
+    indices, weights = taps(len(image), scale)
     total = np.zeros((len(indices), lines.shape[1]))
     for index, weight in zip(indices.T, weights.T, strict=True):
         total += weight[:, None] * lines[index]
@@ -59,8 +59,8 @@ def _resize_first_axis(image: NDArray[np.uint8], scale: Fraction) -> NDArray[np.
     return rounded.reshape(len(indices), *image.shape[1:])
 
 
-def _taps(length: int, scale: Fraction) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Which input lines make each output line, and with which weights: two arrays `output taps`."""
+def taps(length: int, scale: Fraction) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Which of `length` input lines make each output line, and with which weights: two arrays `output taps`."""
     step = float(scale)
     shrink = min(step, 1.0)
     support = _SUPPORT / shrink

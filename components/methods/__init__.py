@@ -5,16 +5,20 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from components.methods.dckd import Dckd
+from components.methods.dckd_star import DckdStar
+from components.methods.dukd import Dukd
 from components.methods.logits import Logits
-from components.methods.method import Distillation
+from components.methods.method import Distillation, Setting
 from components.methods.scratch import Scratch
-from components.run.errors import unknown_name
-from components.run.params import Choice, fits
+from components.run.errors import InputError, unknown_name
+from components.run.params import PARAMS_FILE, Choice, build, fits
 
 METHODS: dict[str, type[Distillation]] = {
     "scratch": Scratch,
     "logits": Logits,
     "dckd": Dckd,
+    "dckd_star": DckdStar,
+    "dukd": Dukd,
 }
 
 
@@ -33,3 +37,15 @@ class MethodChoice(Choice):
             if term not in METHODS[self.name].terms:
                 raise unknown_name("weights", term, METHODS[self.name].terms)
         return self
+
+
+def build_method(choice: MethodChoice, setting: Setting) -> Distillation:
+    """Build the method that params name in its setting.
+
+    Raises:
+        InputError: the setting does not suit the method; the message begins with the key in params.yaml.
+    """
+    try:
+        return build("method", METHODS, choice, setting)
+    except InputError as error:
+        raise InputError(f"{PARAMS_FILE}: methods.{choice.name}.{error}") from None

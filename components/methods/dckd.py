@@ -1,76 +1,27 @@
 """DCKD: dynamic contrastive knowledge distillation for efficient image restoration (Zhou et al., AAAI 2025)."""
 
-import copy
-from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
 from torch import Tensor
 
 from components.backbones.backbone import Backbone
-from components.backbones.vqgan import VqganEncoder
-from components.methods.method import Batch, Distillation, Frozen, Setting, batch_mean
-from components.methods.parts.degradations import Bank, degrade
+from components.methods.method import Batch, Distillation, Setting
 from components.methods.parts.draws import sample_generators
-from components.methods.parts.symmetries import draw_symmetries
-from components.run.errors import InputError
-from components.run.params import Params
-
-CrossEntropy = Literal["released", "exact"]
+from components.methods.parts.dynamic_contrast import CrossEntropy, DynamicContrast, EncoderRange, History, Negatives
+from components.methods.parts.symmetries import Probability, draw_symmetries
 
 _LABEL_CONSISTENCY_PURPOSE = 1_000
-_EPSILON = 1e-7
-
-
-class History(Params):
-    """How the history network follows the student.
-
-    Attributes:
-        source: `average` copies from the student's moving average (as released), `student` from the student
-            itself (paper, section 3.2).
-        keep: share of the old weights kept at a refresh (alpha; 0.1 in the paper).
-        intervals: steps between refreshes, one for each phase of the training.
-        phase: steps of a phase; the last interval holds for the rest.
-    """
-
-    source: Literal["average", "student"]
-    keep: float = Field(ge=0, le=1)
-    intervals: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=1)
-    phase: int = Field(gt=0)
-
-
-class Negatives(Params):
-    """The contrast's negatives, all passed through the history network.
-
-    Attributes:
-        degraded: independently degraded copies of the input.
-        clean: whether the input as it is makes one negative more (released: 4 degraded and the clean one; the paper
-            speaks of 5).
-        bank: the degradations.
-    """
-
-    degraded: int = Field(ge=0)
-    clean: bool
-    bank: Bank
-
-    @model_validator(mode="after")
-    def _differ_from_the_student(self) -> Self:
-        if self.degraded == 0 or max(self.bank.blur, self.bank.resize, self.bank.noise) == 0:
-            # The history network begins as a copy of the student: without degradation every distance is 0 then.
-            raise ValueError("at least one negative must be degraded, by at least one degradation of probability > 0")
-        return self
 
 
 class Dckd(Distillation):
     """Dynamic contrastive regularisation and distribution mapping on top of logits (equation 10).
 
-    With student S, teacher T, clean image y, degraded x, VQGAN taps f_1..f_5 and codebook distances d:
+    With student S, teacher T, clean image y, degraded x:
 
     * `reconstruction = mean|S(x) - y|`, `logits = mean|S(x) - T(x)|` (equations 2, 3)
-    * `contrastive`: see `contrastive` (equations 5, 6), negatives from the history network (equation 4)
-    * `codes`: see `code_cross_entropy` (equations 8, 9)
+    * `contrastive`, `codes`: see `DynamicContrast`
     * `label_consistency = mean|S(x) - undo(T(change(x)))|`, in the release only
 
     Args:
@@ -79,14 +30,11 @@ class Dckd(Distillation):
         negatives: how the negatives are made.
         tap_weights: weight of each VQGAN level in the contrast, shallow to deep.
         cross_entropy: `released` or `exact`.
-        encoder_range: `zero_one` feeds [0, 1] images to the encoder, as released; `minus_one_one` the range that
-            the VQGAN was trained on.
+        encoder_range: the images fed to the encoder.
         symmetry_probability: of each change in label consistency; 0.5 as released.
     """
 
-    terms: ClassVar[frozenset[str]] = frozenset(
-        {"reconstruction", "logits", "contrastive", "codes", "label_consistency"}
-    )
+    terms: ClassVar[frozenset[str]] = DynamicContrast.terms | {"reconstruction", "logits", "label_consistency"}
 
     def __init__(
         self,
@@ -95,36 +43,12 @@ class Dckd(Distillation):
         negatives: Negatives,
         tap_weights: tuple[float, ...] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0),
         cross_entropy: CrossEntropy = "released",
-        encoder_range: Literal["zero_one", "minus_one_one"] = "zero_one",
-        symmetry_probability: float = 0.5,
+        encoder_range: EncoderRange = "zero_one",
+        symmetry_probability: Probability = 0.5,
     ) -> None:
         super().__init__(setting)
-        self.history_rule, self.negatives = history, negatives
-        self.tap_weights, self.cross_entropy = tap_weights, cross_entropy
-        self.encoder_range, self.symmetry_probability = encoder_range, symmetry_probability
-        self._needs_taps = "contrastive" in setting.terms
-        self._needs_codes = "codes" in setting.terms
-        self.encoder: Frozen[VqganEncoder] | None = None
-        self.history: Backbone | None = None
-        if self._needs_taps or self._needs_codes:
-            if setting.load_encoder is None:
-                raise AssertionError("the contrast and the codes need an encoder")
-            self.encoder = setting.load_encoder()
-            if self._needs_taps and len(self.encoder.network.encoder.down) != len(tap_weights):
-                raise InputError(
-                    f"params.yaml: methods.dckd.tap_weights: {len(tap_weights)} weights, but the encoder has "
-                    f"{len(self.encoder.network.encoder.down)} levels: write one for each."
-                )
-        if self._needs_taps:
-            # Registered, unlike the teacher: a resumed run must find it where the killed one left it.
-            self.history = copy.deepcopy(setting.student).eval().requires_grad_(False)
-
-    def train(self, mode: bool = True) -> Self:
-        """Set the training mode; the history network stays in evaluation mode."""
-        super().train(mode)
-        if self.history is not None:
-            self.history.eval()
-        return self
+        self.contrast = DynamicContrast(setting, history, negatives, tap_weights, cross_entropy, encoder_range)
+        self.symmetry_probability = symmetry_probability
 
     def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""
@@ -138,28 +62,12 @@ class Dckd(Distillation):
             losses["logits"] = F.l1_loss(restored, label)
         if "label_consistency" in wanted:
             losses["label_consistency"] = F.l1_loss(restored, consistent_label)
-        if self.encoder is not None:
-            taps, distances = self._encode(restored)
-            with torch.no_grad():
-                label_taps, label_distances = self._encode(label)
-            if self._needs_taps:
-                negatives = self._negative_taps(batch)
-                losses["contrastive"] = contrastive(taps, label_taps, negatives, self.tap_weights)
-            if self._needs_codes:
-                losses["codes"] = code_cross_entropy(distances, label_distances, self.cross_entropy)
-        return losses
+        contrast: dict[str, Tensor] = self.contrast(batch, restored, label)
+        return losses | contrast
 
     def follow(self, step: int, network: Backbone, average: Backbone) -> None:
         """Refresh the history network when its interval is over."""
-        rule = self.history_rule
-        if self.history is None or not is_refresh(step, rule.intervals, rule.phase):
-            return
-        source = average if rule.source == "average" else network
-        with torch.no_grad():
-            for kept, new in zip(self.history.parameters(), source.parameters(), strict=True):
-                kept.lerp_(new.to(kept), 1 - rule.keep)
-            for buffer, current in zip(self.history.buffers(), source.buffers(), strict=True):
-                buffer.copy_(current)
+        self.contrast.follow(step, network, average)
 
     def _labels(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The teacher's image of the input, and of its changed copy, changed back; one pass for both."""
@@ -171,83 +79,3 @@ class Dckd(Distillation):
         both = self.teach(torch.cat([batch.degraded, symmetries.apply(batch.degraded)]))
         label, changed = both.chunk(2)
         return label, symmetries.undo(changed)
-
-    def _encode(self, image: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        encoder = self._encoder_network()
-        image = self._in_range(image)
-        if self._needs_codes:
-            return encoder.encode(image)
-        return encoder.taps(image), image
-
-    def _negative_taps(self, batch: Batch) -> list[tuple[Tensor, ...]]:
-        if self.history is None:
-            raise AssertionError("the contrast needs the history network")
-        inputs = [batch.degraded] if self.negatives.clean else []
-        inputs += [
-            degrade(batch.degraded, self.negatives.bank, batch.seeds, self.setting.seed, batch.step, index)
-            for index in range(self.negatives.degraded)
-        ]
-        with torch.no_grad():
-            images = self._in_range(self.history(torch.cat(inputs)))
-            taps = [tap.chunk(len(inputs)) for tap in self._encoder_network().taps(images)]
-        return list(zip(*taps, strict=True))
-
-    def _encoder_network(self) -> VqganEncoder:
-        if self.encoder is None:
-            raise AssertionError("these terms need the encoder")
-        return self.encoder.network
-
-    def _in_range(self, image: Tensor) -> Tensor:
-        return image if self.encoder_range == "zero_one" else 2 * image - 1
-
-
-def contrastive(
-    anchor: Sequence[Tensor],
-    positive: Sequence[Tensor],
-    negatives: Sequence[Sequence[Tensor]],
-    weights: Sequence[float],
-) -> Tensor:
-    """Pull the anchor to the positive and away from the negatives, level by level (equations 5 and 6).
-
-    `sum_l weight_l * mean|f_l(S) - f_l(T)| / (mean sum_j |f_l(S) - f_l(N_j)| + 1e-7)`: the denominator sums over the
-    negatives and averages over elements. The gradient flows through both.
-
-    Args:
-        anchor: the student's taps, `B C_l H_l W_l` each.
-        positive: the teacher's.
-        negatives: for each negative, its taps.
-        weights: one for each level.
-    """
-    levels = []
-    for weight, ours, theirs, others in zip(weights, anchor, positive, zip(*negatives, strict=True), strict=True):
-        near = batch_mean((ours - theirs).abs().float())
-        far = torch.stack([batch_mean((ours - other).abs().float()) for other in others]).sum()
-        levels.append(weight * near / (far + _EPSILON))
-    return torch.stack(levels).sum()
-
-
-def code_cross_entropy(student: Tensor, teacher: Tensor, kind: CrossEntropy) -> Tensor:
-    """Cross entropy of the student's distribution over the codes to the teacher's (equations 8 and 9).
-
-    A token's probabilities are the softmax of its negated squared distances (the paper's equation 8 lacks the minus).
-    `exact` is `-sum p_T log p_S`. `released` passes the student's probabilities through a second softmax, as the
-    released code does: with 1024 codes that is `6.933 - <p_T, p_S>` to 1e-3, bounded, and the published weight 0.001
-    was tuned with it.
-
-    Args:
-        student: squared distances, `tokens codes`.
-        teacher: likewise.
-        kind: `released` or `exact`.
-    """
-    target = torch.softmax(-teacher.float(), dim=1)
-    scores = -student.float()
-    return F.cross_entropy(torch.softmax(scores, dim=1) if kind == "released" else scores, target)
-
-
-def is_refresh(step: int, intervals: Sequence[int], phase: int) -> bool:
-    """Whether the history network is refreshed after a step (from 1).
-
-    In phase i, steps `i*phase+1 .. (i+1)*phase`, it is every `intervals[i]` steps; the last interval holds on.
-    """
-    interval = intervals[min((step - 1) // phase, len(intervals) - 1)]
-    return step % interval == 0

@@ -8,7 +8,7 @@ import torch
 
 from components.backbones.vqgan import VqganEncoder
 from components.methods import METHODS, MethodChoice
-from components.methods.dckd import contrastive
+from components.methods.parts.contrast import contrastive
 from components.methods.parts.symmetries import Symmetries, draw_symmetries
 from components.run.errors import InputError
 from components.run.params import build, typed
@@ -43,10 +43,10 @@ def counted(terms=None, size=3, **changes):
     student = tiny.edsr()
     method = tiny.make_method(tiny.choice("dckd", terms, **changes), student)
     modules = {"student": student, "teacher": method.setting.teacher.network}
-    if method.history is not None:
-        modules["history"] = method.history
-    if method.encoder is not None:
-        network = method.encoder.network
+    if method.contrast.history is not None:
+        modules["history"] = method.contrast.history
+    if method.contrast.encoder is not None:
+        network = method.contrast.encoder.network
         modules |= {"encoder": network.encoder.conv_in, "latent": network.encoder.conv_out}
     calls = Calls(**modules)
     method(student, tiny.batch(size=size))
@@ -145,7 +145,7 @@ class TestCost:
 
         setting = tiny.setting(tiny.edsr(), ["reconstruction", "logits", "label_consistency"])
         method = build("method", METHODS, tiny.choice("dckd"), replace(setting, load_encoder=refuse))
-        assert (method.encoder, method.history) == (None, None)
+        assert (method.contrast.encoder, method.contrast.history) == (None, None)
 
 
 class TestHistoryNetwork:
@@ -156,7 +156,7 @@ class TestHistoryNetwork:
         method = tiny.make_method(tiny.choice("dckd", history=history), student)
         for step in steps:
             method.follow(step, other, average)
-        return {value.item() for parameter in method.history.parameters() for value in parameter.unique()}
+        return {value.item() for parameter in method.contrast.history.parameters() for value in parameter.unique()}
 
     def test_begins_as_the_student(self):
         assert self.follow("average", 0.1, steps=()) == {1.0}
@@ -181,7 +181,7 @@ class TestHistoryNetwork:
         method = tiny.make_method(tiny.choice("dckd"), student)
         with torch.no_grad():
             student.head[0].weight.zero_()
-        assert method.history.head[0].weight.abs().sum() > 0
+        assert method.contrast.history.head[0].weight.abs().sum() > 0
 
     def test_its_buffers_are_the_students(self):
         class Counting(type(tiny.edsr())):
@@ -194,7 +194,7 @@ class TestHistoryNetwork:
         method = tiny.make_method(tiny.choice("dckd", history=history), student)
         current.count += 5
         method.follow(1, current, current)
-        assert method.history.count == 5
+        assert method.contrast.history.count == 5
 
 
 class TestDraws:
@@ -205,7 +205,7 @@ class TestDraws:
         bank = {"blur": 0, "resize": 0, "noise": 1, "gray": gray}
         method = tiny.make_method(tiny.choice("dckd", ["contrastive"], negatives=NEGATIVES | {"bank": bank}), student)
         seen = []
-        method.history.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].chunk(5)))
+        method.contrast.history.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].chunk(5)))
         for step in steps:
             method(student, tiny.batch(step=step))
         return [(clean, torch.stack(degraded)) for clean, *degraded in seen]
@@ -280,9 +280,11 @@ class TestParams:
         for name in ("zero_one", "minus_one_one"):
             student = tiny.edsr()
             method = tiny.make_method(tiny.choice("dckd", ["codes"], encoder_range=name), student)
-            assert isinstance(method.encoder.network, VqganEncoder)
+            assert isinstance(method.contrast.encoder.network, VqganEncoder)
             fed = []
-            method.encoder.network.encoder.conv_in.register_forward_pre_hook(lambda _, x, fed=fed: fed.append(x[0]))
+            method.contrast.encoder.network.encoder.conv_in.register_forward_pre_hook(
+                lambda _, x, fed=fed: fed.append(x[0])
+            )
             method(student, tiny.batch())
             seen[name] = fed
         for zero_one, other in zip(*seen.values(), strict=True):

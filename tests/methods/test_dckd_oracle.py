@@ -17,10 +17,12 @@ from torch import Tensor
 
 from components.backbones.rcan import Rcan
 from components.backbones.vqgan import VqganEncoder
-from components.methods.dckd import Dckd, History, Negatives, code_cross_entropy, contrastive, is_refresh
+from components.methods.dckd import Dckd
 from components.methods.method import Batch, Frozen, Setting
 from components.methods.parts import degradations
+from components.methods.parts.contrast import contrastive
 from components.methods.parts.degradations import Bank, degrade
+from components.methods.parts.dynamic_contrast import History, Negatives, code_cross_entropy, is_refresh
 from components.methods.parts.symmetries import Symmetries
 from tests.closed_form import closed_form, fill
 
@@ -292,6 +294,6 @@ def test_five_whole_iterations_are_the_official_ones() -> None:
             for kept, new in zip(average.parameters(), student.parameters(), strict=True):
                 kept.mul_(0.9).add_(new, alpha=0.1)
         method.follow(step, student, average)
-    assert isinstance(method.history, Rcan)
-    for name, network in {"student": student, "average": average, "history": method.history}.items():
+    assert isinstance(method.contrast.history, Rcan)
+    for name, network in {"student": student, "average": average, "history": method.contrast.history}.items():
         close(run_state(network), f"run_{name}", rtol=1e-6)

@@ -12,9 +12,9 @@ from components.backbones.vq_autoencoder import VqAutoencoder
 from components.backbones.vqgan import VqganEncoder
 from components.images.patches import TrainingPatches
 from components.images.store import Pair, Store, StoreWriter
-from components.methods import METHODS, MethodChoice
+from components.methods import METHODS, MethodChoice, build_method
 from components.methods.method import Batch, Frozen, Setting
-from components.run.params import build, read_params
+from components.run.params import read_params
 from components.tasks.sr import SuperResolution
 from components.training.distribution import start
 from components.training.loop import train
@@ -129,7 +129,7 @@ def another(scale):
 
 
 def make_method(picked, student, seed=5, scale=2):
-    return build("method", METHODS, picked, setting(student, picked.weights, seed, scale))
+    return build_method(picked, setting(student, picked.weights, seed, scale))
 
 
 def patches(lmdb, picked, kind=TrainingPatches):

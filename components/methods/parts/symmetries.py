@@ -1,9 +1,12 @@
 """Label-preserving changes of an image, and their exact inverse."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor
+
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class Symmetries(NamedTuple):

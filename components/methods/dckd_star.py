@@ -1,0 +1,68 @@
+"""DCKD*: DCKD with DUKD's upper-bound constraint (Zhou et al., AAAI 2025, tables 1 and 2)."""
+
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from components.backbones.backbone import Backbone
+from components.methods.method import Batch, Distillation, Setting
+from components.methods.parts.dynamic_contrast import CrossEntropy, DynamicContrast, EncoderRange, History, Negatives
+from components.methods.parts.symmetries import Probability
+from components.methods.parts.upcycling import Upcycling
+from components.run.params import Positive
+
+
+class DckdStar(Distillation):
+    """The lower bound of DCKD and the upper bound of DUKD together.
+
+    * `reconstruction = mean|S(x) - y|`, `logits = mean|S(x) - T(x)|`
+    * `contrastive`, `codes`: see `DynamicContrast`
+    * `zoom_in`, `zoom_out_reconstruction`, `zoom_out_logits`: see `Upcycling`
+
+    The paper says that DUKD is incorporated, not how; its release has neither zoom-in nor zoom-out. One step on the
+    weighted sum of all losses is our reading.
+
+    Args:
+        setting: networks, terms and seed.
+        history: how the history network follows the student.
+        negatives: how the negatives are made.
+        tap_weights: weight of each VQGAN level in the contrast, shallow to deep.
+        cross_entropy: `released` or `exact`.
+        encoder_range: the images fed to the encoder.
+        tiles: tiles of a clean crop taken for zoom-in.
+        symmetry_probability: of each change of a tile.
+    """
+
+    terms: ClassVar[frozenset[str]] = DynamicContrast.terms | Upcycling.terms | {"reconstruction", "logits"}
+
+    def __init__(
+        self,
+        setting: Setting,
+        history: History,
+        negatives: Negatives,
+        tap_weights: tuple[float, ...] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0),
+        cross_entropy: CrossEntropy = "released",
+        encoder_range: EncoderRange = "zero_one",
+        tiles: Positive = 1,
+        symmetry_probability: Probability = 0.3,
+    ) -> None:
+        super().__init__(setting)
+        self.contrast = DynamicContrast(setting, history, negatives, tap_weights, cross_entropy, encoder_range)
+        self.upcycling = Upcycling(setting, self.teach, tiles, symmetry_probability)
+
+    def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
+        """Losses of one batch."""
+        losses: dict[str, Tensor] = {}
+        if self.setting.terms - Upcycling.terms:
+            restored, label = network(batch.degraded), self.teach(batch.degraded)
+            if "reconstruction" in self.setting.terms:
+                losses["reconstruction"] = F.l1_loss(restored, batch.clean)
+            if "logits" in self.setting.terms:
+                losses["logits"] = F.l1_loss(restored, label)
+            losses |= self.contrast(batch, restored, label)
+        return losses | self.upcycling(network, batch)
+
+    def follow(self, step: int, network: Backbone, average: Backbone) -> None:
+        """Refresh the history network when its interval is over."""
+        self.contrast.follow(step, network, average)

@@ -1,0 +1,35 @@
+"""The contrast of restored images in a frozen encoder's space (CSD, DCKD, and those after them)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from components.methods.method import batch_mean
+
+_EPSILON = 1e-7
+
+
+def contrastive(
+    anchor: Sequence[Tensor],
+    positive: Sequence[Tensor],
+    negatives: Sequence[Sequence[Tensor]],
+    weights: Sequence[float],
+) -> Tensor:
+    """Pull the anchor to the positive and away from the negatives, level by level (DCKD, equations 5 and 6).
+
+    `sum_l weight_l * mean|f_l(S) - f_l(T)| / (mean sum_j |f_l(S) - f_l(N_j)| + 1e-7)`: the denominator sums over the
+    negatives and averages over elements. The gradient flows through both.
+
+    Args:
+        anchor: the student's taps, `B C_l H_l W_l` each.
+        positive: the teacher's.
+        negatives: for each negative, its taps.
+        weights: one for each level.
+    """
+    levels = []
+    for weight, ours, theirs, others in zip(weights, anchor, positive, zip(*negatives, strict=True), strict=True):
+        near = batch_mean((ours - theirs).abs().float())
+        far = torch.stack([batch_mean((ours - other).abs().float()) for other in others]).sum()
+        levels.append(weight * near / (far + _EPSILON))
+    return torch.stack(levels).sum()

@@ -1,0 +1,206 @@
+"""DCKD's own two losses: the contrast with what the student restored a while ago, and the codes of a VQGAN."""
+
+import copy
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from components.backbones.backbone import Backbone
+from components.backbones.vqgan import VqganEncoder
+from components.methods.method import Batch, Frozen, Setting
+from components.methods.parts.contrast import contrastive
+from components.methods.parts.degradations import Bank, degrade
+from components.run.errors import InputError
+from components.run.params import Params
+
+CrossEntropy = Literal["released", "exact"]
+EncoderRange = Literal["zero_one", "minus_one_one"]
+
+
+class History(Params):
+    """How the history network follows the student.
+
+    Attributes:
+        source: `average` copies from the student's moving average (as released), `student` from the student
+            itself (paper, section 3.2).
+        keep: share of the old weights kept at a refresh (alpha; 0.1 in the paper).
+        intervals: steps between refreshes, one for each phase of the training.
+        phase: steps of a phase; the last interval holds for the rest.
+    """
+
+    source: Literal["average", "student"]
+    keep: float = Field(ge=0, le=1)
+    intervals: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=1)
+    phase: int = Field(gt=0)
+
+
+class Negatives(Params):
+    """The contrast's negatives, all passed through the history network.
+
+    Attributes:
+        degraded: independently degraded copies of the input.
+        clean: whether the input as it is makes one negative more (released: 4 degraded and the clean one; the paper
+            speaks of 5).
+        bank: the degradations.
+    """
+
+    degraded: int = Field(ge=0)
+    clean: bool
+    bank: Bank
+
+    @model_validator(mode="after")
+    def _differ_from_the_student(self) -> Self:
+        if self.degraded == 0 or max(self.bank.blur, self.bank.resize, self.bank.noise) == 0:
+            # The history network begins as a copy of the student: without degradation every distance is 0 then.
+            raise ValueError("at least one negative must be degraded, by at least one degradation of probability > 0")
+        return self
+
+
+class DynamicContrast(nn.Module):
+    """Dynamic contrastive regularisation and the distribution mapping module (DCKD, sections 3.2 and 3.3).
+
+    With student S, teacher T, degraded x, VQGAN taps f_1..f_5 and codebook distances d:
+
+    * `contrastive`: see `parts.contrast` (equations 5, 6), negatives from the history network (equation 4)
+    * `codes`: see `code_cross_entropy` (equations 8, 9)
+
+    Nothing in it is trained: it is always in evaluation mode.
+
+    Args:
+        setting: networks, terms and seed; only those of its terms that are named above are computed.
+        history: how the history network follows the student.
+        negatives: how the negatives are made.
+        tap_weights: weight of each VQGAN level in the contrast, shallow to deep.
+        cross_entropy: `released` or `exact`.
+        encoder_range: `zero_one` feeds [0, 1] images to the encoder, as released; `minus_one_one` the range that
+            the VQGAN was trained on.
+    """
+
+    terms: ClassVar[frozenset[str]] = frozenset({"contrastive", "codes"})
+
+    def __init__(
+        self,
+        setting: Setting,
+        history: History,
+        negatives: Negatives,
+        tap_weights: Sequence[float],
+        cross_entropy: CrossEntropy,
+        encoder_range: EncoderRange,
+    ) -> None:
+        super().__init__()
+        self.seed = setting.seed
+        self.history_rule, self.negatives = history, negatives
+        self.tap_weights, self.cross_entropy, self.encoder_range = tap_weights, cross_entropy, encoder_range
+        self._needs_taps = "contrastive" in setting.terms
+        self._needs_codes = "codes" in setting.terms
+        self.encoder: Frozen[VqganEncoder] | None = None
+        self.history: Backbone | None = None
+        if self._needs_taps or self._needs_codes:
+            if setting.load_encoder is None:
+                raise AssertionError("the contrast and the codes need an encoder")
+            self.encoder = setting.load_encoder()
+            if self._needs_taps and len(self.encoder.network.encoder.down) != len(tap_weights):
+                raise InputError(
+                    f"tap_weights: {len(tap_weights)} weights, but the encoder has "
+                    f"{len(self.encoder.network.encoder.down)} levels: write one for each."
+                )
+        if self._needs_taps:
+            # Registered, unlike the teacher: a resumed run must find it where the killed one left it.
+            self.history = copy.deepcopy(setting.student).requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:  # noqa: ARG002 - the signature is torch's
+        """Stay in evaluation mode."""
+        return super().train(False)
+
+    def forward(self, batch: Batch, restored: Tensor, label: Tensor) -> dict[str, Tensor]:
+        """Losses of one batch.
+
+        Args:
+            batch: the crops.
+            restored: the student's image of them, `B 3 H W`.
+            label: the teacher's.
+        """
+        losses: dict[str, Tensor] = {}
+        if self.encoder is None:
+            return losses
+        taps, distances = self._encode(restored)
+        with torch.no_grad():
+            label_taps, label_distances = self._encode(label)
+        if self._needs_taps:
+            negatives = self._negative_taps(batch)
+            losses["contrastive"] = contrastive(taps, label_taps, negatives, self.tap_weights)
+        if self._needs_codes:
+            losses["codes"] = code_cross_entropy(distances, label_distances, self.cross_entropy)
+        return losses
+
+    def follow(self, step: int, network: Backbone, average: Backbone) -> None:
+        """Refresh the history network when its interval is over."""
+        rule = self.history_rule
+        if self.history is None or not is_refresh(step, rule.intervals, rule.phase):
+            return
+        source = average if rule.source == "average" else network
+        with torch.no_grad():
+            for kept, new in zip(self.history.parameters(), source.parameters(), strict=True):
+                kept.lerp_(new.to(kept), 1 - rule.keep)
+            for buffer, current in zip(self.history.buffers(), source.buffers(), strict=True):
+                buffer.copy_(current)
+
+    def _encode(self, image: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        encoder = self._encoder_network()
+        image = self._in_range(image)
+        if self._needs_codes:
+            return encoder.encode(image)
+        return encoder.taps(image), image
+
+    def _negative_taps(self, batch: Batch) -> list[tuple[Tensor, ...]]:
+        if self.history is None:
+            raise AssertionError("the contrast needs the history network")
+        inputs = [batch.degraded] if self.negatives.clean else []
+        inputs += [
+            degrade(batch.degraded, self.negatives.bank, batch.seeds, self.seed, batch.step, index)
+            for index in range(self.negatives.degraded)
+        ]
+        with torch.no_grad():
+            images = self._in_range(self.history(torch.cat(inputs)))
+            taps = [tap.chunk(len(inputs)) for tap in self._encoder_network().taps(images)]
+        return list(zip(*taps, strict=True))
+
+    def _encoder_network(self) -> VqganEncoder:
+        if self.encoder is None:
+            raise AssertionError("these terms need the encoder")
+        return self.encoder.network
+
+    def _in_range(self, image: Tensor) -> Tensor:
+        return image if self.encoder_range == "zero_one" else 2 * image - 1
+
+
+def code_cross_entropy(student: Tensor, teacher: Tensor, kind: CrossEntropy) -> Tensor:
+    """Cross entropy of the student's distribution over the codes to the teacher's (equations 8 and 9).
+
+    A token's probabilities are the softmax of its negated squared distances (the paper's equation 8 lacks the minus).
+    `exact` is `-sum p_T log p_S`. `released` passes the student's probabilities through a second softmax, as the
+    released code does: with 1024 codes that is `6.933 - <p_T, p_S>` to 1e-3, bounded, and the published weight 0.001
+    was tuned with it.
+
+    Args:
+        student: squared distances, `tokens codes`.
+        teacher: likewise.
+        kind: `released` or `exact`.
+    """
+    target = torch.softmax(-teacher.float(), dim=1)
+    scores = -student.float()
+    return F.cross_entropy(torch.softmax(scores, dim=1) if kind == "released" else scores, target)
+
+
+def is_refresh(step: int, intervals: Sequence[int], phase: int) -> bool:
+    """Whether the history network is refreshed after a step (from 1).
+
+    In phase i, steps `i*phase+1 .. (i+1)*phase`, it is every `intervals[i]` steps; the last interval holds on.
+    """
+    interval = intervals[min((step - 1) // phase, len(intervals) - 1)]
+    return step % interval == 0
