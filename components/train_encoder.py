@@ -1,4 +1,4 @@
-"""Step: the frozen encoder and codebook of DCKD, imported from a VQGAN checkpoint or trained small on the images."""
+"""Step: the frozen encoder in whose features methods compare images: imported, or trained small on the images."""
 
 import logging
 from pathlib import Path
@@ -6,7 +6,8 @@ from typing import Any, Self
 
 from pydantic import model_validator
 
-from components.backbones.encoder_weights import load_released_encoder
+from components.backbones.encoder_weights import build_encoder, load_released_encoder
+from components.backbones.feature_space import FeatureSpace
 from components.backbones.vq_autoencoder import VqAutoencoder
 from components.backbones.vqgan import VqganEncoder
 from components.backbones.weights import save_network
@@ -38,7 +39,7 @@ class Encoder(Params):
     """The encoder: a released checkpoint, or a small one that is trained here.
 
     Attributes:
-        network: arguments of `VqganEncoder`; empty for the released f=16 network with 1024 codes.
+        network: arguments of `VqganEncoder`, none for the released f=16 network with 1024 codes; or `{name: vgg19}`.
         checkpoint: file of released weights, relative to the folder of fetched sources.
         training: how it is trained where no checkpoint is given.
         weights: of the losses in that training.
@@ -53,11 +54,13 @@ class Encoder(Params):
     def _one_origin(self) -> Self:
         if (self.checkpoint is None) == (self.training is None):
             raise ValueError("give either checkpoint (released weights) or training (a recipe)")
+        if self.network.get("name") == "vgg19" and self.checkpoint is None:
+            raise ValueError("vgg19 is imported: give its checkpoint")
         return self
 
 
 def train_encoder(task: TaskChoice, encoder: Encoder, raw: Path, lmdb: Path, output: Path, scores: Path) -> None:
-    """Import or train the encoder and codebook in whose space DCKD compares images.
+    """Import or train the encoder in whose space DCKD, CSD and SKD compare images.
 
     Args:
         task: the task whose clean images it is trained on.
@@ -71,9 +74,9 @@ def train_encoder(task: TaskChoice, encoder: Encoder, raw: Path, lmdb: Path, out
         InputError: a checkpoint or an argument that does not fit, or a crop that is no multiple of the code size.
     """
     restoration = build_task(task)
-    arguments = bind("params.yaml: encoders.network", VqganEncoder, encoder.network)
+    where = "params.yaml: encoders.network"
 
-    def write(network: VqganEncoder, trained: Trained[VqAutoencoder] | None = None) -> None:
+    def write(network: FeatureSpace, trained: Trained[VqAutoencoder] | None = None) -> None:
         history, validation = (trained.history, trained.validation) if trained else ([], [])
         with written_whole(output) as partial:
             partial.mkdir()
@@ -81,16 +84,18 @@ def train_encoder(task: TaskChoice, encoder: Encoder, raw: Path, lmdb: Path, out
             write_rows(partial / HISTORY, history)
             write_rows(partial / VALIDATION, validation)
         measured = {name: validation[-1][name] if validation else None for name in MEASURES}
-        write_json(scores, {"codes": arguments["codes"], **measured})
+        codes = len(network.quantize.embedding.weight) if isinstance(network, VqganEncoder) else None
+        write_json(scores, {"codes": codes, **measured})
 
     if encoder.training is None:
-        network = VqganEncoder(**arguments)
+        network = build_encoder(encoder.network, where)
         path = raw / str(encoder.checkpoint)
         _LOG.info("imported %s (%s)", path, load_released_encoder(network, path))
         write(network)
         return
 
     recipe = encoder.training
+    arguments = bind(where, VqganEncoder, {key: value for key, value in encoder.network.items() if key != "name"})
     factor = 2 ** (len(arguments["multipliers"]) - 1)
     if recipe.patch * restoration.scale % factor:
         raise InputError(
@@ -107,4 +112,4 @@ def train_encoder(task: TaskChoice, encoder: Encoder, raw: Path, lmdb: Path, out
 
 
 if __name__ == "__main__":
-    run_step(train_encoder)
+    run_step(train_encoder, distributed=lambda arguments: arguments["encoder"].training is not None)

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from components.backbones.feature_space import FeatureSpace
+
 
 class ResnetBlock(nn.Module):
     """GroupNorm, swish, convolution, twice, added to the (projected) input."""
@@ -157,7 +159,7 @@ class Codebook(nn.Module):
             return tokens.pow(2).sum(1, keepdim=True) + codes.pow(2).sum(1) - 2 * tokens @ codes.t()
 
 
-class VqganEncoder(nn.Module):
+class VqganEncoder(FeatureSpace):
     """Encoder and codebook of a VQGAN: features at five depths, and where an image lies among the codes.
 
     Args:
@@ -170,6 +172,8 @@ class VqganEncoder(nn.Module):
         groups: groups of every GroupNorm; 32 as released; must divide every width.
     """
 
+    released_names = ("encoder.", "quant_conv.", "quantize.embedding.")
+
     def __init__(
         self,
         channels: int = 128,
@@ -181,6 +185,7 @@ class VqganEncoder(nn.Module):
         groups: int = 32,
     ) -> None:
         super().__init__()
+        self.levels = len(multipliers)
         self.encoder = Encoder(channels, multipliers, blocks, latent, groups)
         self.quant_conv = nn.Conv2d(latent, code_size, 1)
         self.quantize = Codebook(codes, code_size)

@@ -4,6 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from components.methods.csd import Csd
 from components.methods.dckd import Dckd
 from components.methods.dckd_star import DckdStar
 from components.methods.dukd import Dukd
@@ -16,6 +17,7 @@ from components.run.params import PARAMS_FILE, Choice, build, fits
 METHODS: dict[str, type[Distillation]] = {
     "scratch": Scratch,
     "logits": Logits,
+    "csd": Csd,
     "dckd": Dckd,
     "dckd_star": DckdStar,
     "dukd": Dukd,

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from components.backbones.backbone import Backbone
 from components.methods.method import Batch, Distillation, Setting
+from components.methods.parts.contrast import EncoderRange
 from components.methods.parts.draws import sample_generators
-from components.methods.parts.dynamic_contrast import CrossEntropy, DynamicContrast, EncoderRange, History, Negatives
+from components.methods.parts.dynamic_contrast import CrossEntropy, DynamicContrast, History, Negatives
 from components.methods.parts.symmetries import Probability, draw_symmetries
 
 _LABEL_CONSISTENCY_PURPOSE = 1_000

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from components.backbones.backbone import Backbone
 from components.methods.method import Batch, Distillation, Setting
-from components.methods.parts.dynamic_contrast import CrossEntropy, DynamicContrast, EncoderRange, History, Negatives
+from components.methods.parts.contrast import EncoderRange
+from components.methods.parts.dynamic_contrast import CrossEntropy, DynamicContrast, History, Negatives
 from components.methods.parts.symmetries import Probability
 from components.methods.parts.upcycling import Upcycling
 from components.run.params import Positive

@@ -11,7 +11,7 @@ import torch.distributed.nn.functional
 from torch import Tensor, nn
 
 from components.backbones.backbone import Backbone
-from components.backbones.vqgan import VqganEncoder
+from components.backbones.feature_space import FeatureSpace
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -56,7 +56,7 @@ class Setting:
         teacher: the frozen teacher, on the same device; None where a network is trained without one.
         build: builds another network of the student's architecture with new weights, on the same device; keywords
             replace arguments of the backbone (`build(channels=64)`), an unknown one is an `InputError`.
-        load_encoder: loads the frozen VQGAN encoder onto that device; only methods that need it call it.
+        load_encoder: loads the frozen encoder onto that device; only methods that need it call it.
     """
 
     student: Backbone
@@ -64,7 +64,7 @@ class Setting:
     seed: int
     teacher: Frozen[Backbone] | None = None
     build: Callable[..., Backbone] | None = None
-    load_encoder: Callable[[], Frozen[VqganEncoder]] | None = None
+    load_encoder: Callable[[], Frozen[FeatureSpace]] | None = None
 
 
 class Method(nn.Module, ABC, Generic[Network]):
@@ -108,12 +108,17 @@ class Distillation(Method[Backbone]):
         super().__init__()
         self.setting = setting
 
-    def teach(self, image: Tensor) -> Tensor:
-        """The teacher's restored image, without gradient."""
+    @property
+    def teacher(self) -> Backbone:
+        """The frozen teacher: its parameters have no gradient, but what passes through it may."""
         if self.setting.teacher is None:
             raise AssertionError(f"{type(self).__name__} needs a teacher")
+        return self.setting.teacher.network
+
+    def teach(self, image: Tensor) -> Tensor:
+        """The teacher's restored image, without gradient."""
         with torch.no_grad():
-            restored: Tensor = self.setting.teacher.network(image)
+            restored: Tensor = self.teacher(image)
         return restored
 
 

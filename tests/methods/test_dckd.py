@@ -262,7 +262,7 @@ class TestParams:
             ),
             ({"negatives": NEGATIVES | {"bank": NEGATIVES["bank"] | {"noise": 2}}}, "bank.noise"),
             ({"cross_entropy": "relaesed"}, "'released' or 'exact'"),
-            ({"encoder_range": "unit"}, "'zero_one' or 'minus_one_one'"),
+            ({"encoder_range": "unit"}, "'zero_one', 'minus_one_one' or 'zero_255'"),
         ],
     )
     def test_a_wrong_value_is_refused_by_its_key(self, changes, said):

@@ -1,13 +1,26 @@
 """The contrast of restored images in a frozen encoder's space (CSD, DCKD, and those after them)."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from components.backbones.feature_space import FeatureSpace
 from components.methods.method import batch_mean
+from components.run.errors import InputError
+
+EncoderRange = Literal["zero_one", "minus_one_one", "zero_255"]
+"""The images that an encoder is fed: DCKD's release [0, 1], VQGAN's training [-1, 1], CSD's release 0..255."""
 
 _EPSILON = 1e-7
+
+
+def in_range(image: Tensor, encoder_range: EncoderRange) -> Tensor:
+    """Map [0, 1] to the range that an encoder is fed."""
+    if encoder_range == "zero_255":
+        return image * 255
+    return image if encoder_range == "zero_one" else 2 * image - 1
 
 
 def contrastive(
@@ -33,3 +46,15 @@ def contrastive(
         far = torch.stack([batch_mean((ours - other).abs().float()) for other in others]).sum()
         levels.append(weight * near / (far + _EPSILON))
     return torch.stack(levels).sum()
+
+
+def check_levels(encoder: FeatureSpace, weights: Sequence[float]) -> None:
+    """Refuse weights that are not one for each level of the encoder.
+
+    Raises:
+        InputError: they are more or fewer.
+    """
+    if encoder.levels != len(weights):
+        raise InputError(
+            f"tap_weights: {len(weights)} weights, but the encoder has {encoder.levels} levels: write one for each."
+        )

@@ -10,15 +10,15 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from components.backbones.backbone import Backbone
+from components.backbones.feature_space import FeatureSpace
 from components.backbones.vqgan import VqganEncoder
 from components.methods.method import Batch, Frozen, Setting
-from components.methods.parts.contrast import contrastive
+from components.methods.parts.contrast import EncoderRange, check_levels, contrastive, in_range
 from components.methods.parts.degradations import Bank, degrade
 from components.run.errors import InputError
 from components.run.params import Params
 
 CrossEntropy = Literal["released", "exact"]
-EncoderRange = Literal["zero_one", "minus_one_one"]
 
 
 class History(Params):
@@ -76,8 +76,7 @@ class DynamicContrast(nn.Module):
         negatives: how the negatives are made.
         tap_weights: weight of each VQGAN level in the contrast, shallow to deep.
         cross_entropy: `released` or `exact`.
-        encoder_range: `zero_one` feeds [0, 1] images to the encoder, as released; `minus_one_one` the range that
-            the VQGAN was trained on.
+        encoder_range: the images that are fed to the encoder; `zero_one` as released.
     """
 
     terms: ClassVar[frozenset[str]] = frozenset({"contrastive", "codes"})
@@ -97,17 +96,15 @@ class DynamicContrast(nn.Module):
         self.tap_weights, self.cross_entropy, self.encoder_range = tap_weights, cross_entropy, encoder_range
         self._needs_taps = "contrastive" in setting.terms
         self._needs_codes = "codes" in setting.terms
-        self.encoder: Frozen[VqganEncoder] | None = None
+        self.encoder: Frozen[FeatureSpace] | None = None
         self.history: Backbone | None = None
         if self._needs_taps or self._needs_codes:
             if setting.load_encoder is None:
                 raise AssertionError("the contrast and the codes need an encoder")
             self.encoder = setting.load_encoder()
-            if self._needs_taps and len(self.encoder.network.encoder.down) != len(tap_weights):
-                raise InputError(
-                    f"tap_weights: {len(tap_weights)} weights, but the encoder has "
-                    f"{len(self.encoder.network.encoder.down)} levels: write one for each."
-                )
+            check_levels(self.encoder.network, tap_weights)
+            if self._needs_codes and not isinstance(self.encoder.network, VqganEncoder):
+                raise InputError("weights: codes compares by a codebook, which only a vqgan encoder has: take it out.")
         if self._needs_taps:
             # Registered, unlike the teacher: a resumed run must find it where the killed one left it.
             self.history = copy.deepcopy(setting.student).requires_grad_(False)
@@ -152,8 +149,8 @@ class DynamicContrast(nn.Module):
 
     def _encode(self, image: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         encoder = self._encoder_network()
-        image = self._in_range(image)
-        if self._needs_codes:
+        image = in_range(image, self.encoder_range)
+        if isinstance(encoder, VqganEncoder) and self._needs_codes:
             return encoder.encode(image)
         return encoder.taps(image), image
 
@@ -166,17 +163,14 @@ class DynamicContrast(nn.Module):
             for index in range(self.negatives.degraded)
         ]
         with torch.no_grad():
-            images = self._in_range(self.history(torch.cat(inputs)))
+            images = in_range(self.history(torch.cat(inputs)), self.encoder_range)
             taps = [tap.chunk(len(inputs)) for tap in self._encoder_network().taps(images)]
         return list(zip(*taps, strict=True))
 
-    def _encoder_network(self) -> VqganEncoder:
+    def _encoder_network(self) -> FeatureSpace:
         if self.encoder is None:
             raise AssertionError("these terms need the encoder")
         return self.encoder.network
-
-    def _in_range(self, image: Tensor) -> Tensor:
-        return image if self.encoder_range == "zero_one" else 2 * image - 1
 
 
 def code_cross_entropy(student: Tensor, teacher: Tensor, kind: CrossEntropy) -> Tensor:
