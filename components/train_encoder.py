@@ -2,9 +2,9 @@
 
 import logging
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
 
 from components.backbones.encoder_weights import build_encoder, load_released_encoder
 from components.backbones.feature_space import FeatureSpace
@@ -13,7 +13,7 @@ from components.backbones.vqgan import VqganEncoder
 from components.backbones.weights import save_network
 from components.run.errors import InputError
 from components.run.files import write_json, written_whole
-from components.run.params import Params, bind
+from components.run.params import Params, bind, without_nulls
 from components.run.step import run_step
 from components.tasks import TaskChoice, build_task
 from components.training.autoencoding import Autoencoding, reconstruction_on
@@ -45,7 +45,7 @@ class Encoder(Params):
         weights: of the losses in that training.
     """
 
-    network: dict[str, Any]
+    network: Annotated[dict[str, Any], BeforeValidator(without_nulls)]
     checkpoint: str | None = None
     training: Training | None = None
     weights: Weights = Weights()

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from components.backbones.encoder_weights import load_encoder
+from components.backbones.vgg import Vgg19
 from components.run.errors import InputError
 from components.train_encoder import train_encoder
 from components.training import autoencoding, session
@@ -139,3 +140,34 @@ class TestWrongInput:
         with pytest.raises(InputError, match=said):
             trainable.run(train_encoder)
         assert not {"output", "scores"} & {path.name for path in trainable.folder.iterdir()}
+
+
+class TestVgg19:
+    def test_is_imported_from_torchvisions_checkpoint_without_its_classifier(self, project):
+        released = {f"features.{index}.{kind}": value for index, kind, value in vgg19_values()}
+        released |= {"classifier.0.weight": torch.zeros(2, 2), "features.30.weight": torch.zeros(2, 2)}
+        (project.folder / "raw/vgg").mkdir(parents=True)
+        torch.save(released, project.folder / "raw/vgg/vgg19.pth")
+        project.params["encoders"]["sr"] = {"network": {"name": "vgg19"}, "checkpoint": "vgg/vgg19.pth"}
+        project.run(train_encoder)
+        found = load_encoder(project.folder / "output/encoder.safetensors")
+        assert isinstance(found, Vgg19)
+        assert all(torch.equal(value, released[name]) for name, value in found.state_dict().items())
+        assert json.loads((project.folder / "scores").read_text())["codes"] is None
+
+    def test_is_not_trained_here(self, project):
+        project.params["encoders"]["sr"]["network"] = {"name": "vgg19"}
+        with pytest.raises(InputError, match="vgg19 is imported: give its checkpoint"):
+            project.run(train_encoder)
+
+    def test_an_encoder_of_another_name_is_refused_with_those_there_are(self, project):
+        project.params["encoders"]["sr"] = {"network": {"name": "vgg16"}, "checkpoint": "vgg/vgg16.pth"}
+        with pytest.raises(InputError, match=r"encoders.network: name.*'vgg16'.*There are: vgg19, vqgan"):
+            project.run(train_encoder)
+
+
+def vgg19_values():
+    generator = torch.Generator().manual_seed(4)
+    for name, value in Vgg19().state_dict().items():
+        _, index, kind = name.split(".")
+        yield index, kind, torch.rand(value.shape, generator=generator)
