@@ -9,15 +9,17 @@ from torch import nn
 
 from components.backbones import BackboneChoice, build_backbone
 from components.backbones.backbone import Backbone
+from components.backbones.committee_weights import load_committee
 from components.backbones.encoder_weights import load_encoder
+from components.backbones.privileged_teacher import load_privileged_teacher
 from components.backbones.weights import describe_backbone, load_backbone
 from components.methods import MethodChoice, build_method
 from components.methods.method import Distillation, Frozen, Setting
 from components.run.errors import InputError
-from components.run.files import read_json, sha256_of
 from components.run.params import typed
 from components.run.step import run_step
 from components.tasks import TaskChoice, build_task
+from components.training.gate import refuse_unchecked
 from components.training.loop import Trained
 from components.training.networks import Student
 from components.training.outcome import validation_on, write_outcome
@@ -35,6 +37,8 @@ def distill(
     check: Path,
     output: Path,
     encoder: Path | None = None,
+    committee: Path | None = None,
+    privileged: Path | None = None,
 ) -> None:
     """Train the task's student by one method.
 
@@ -47,14 +51,16 @@ def distill(
         check: what `check_teacher` wrote about these weights.
         output: folder to write `student.safetensors`, `history.csv` and `validation.csv` to.
         encoder: the frozen encoder, for methods that compare in its space.
+        committee: several frozen teachers and the aggregator of their images, for methods that learn from it.
+        privileged: the frozen teacher that sees the clean image, for methods whose student begins as its decoder.
 
     Raises:
-        InputError: unknown method, loss, backbone or argument, a teacher that was not checked, or a method without
-            a file that it needs.
+        InputError: unknown method, loss, backbone or argument, a teacher that was not checked, a committee that it
+            does not belong to, or a method without a file that it needs.
         DivergedError: a loss was not finite.
     """
     restoration = build_task(task)
-    _refuse_unchecked(teacher, check)
+    refuse_unchecked(teacher, check)
 
     def make_network() -> Backbone:
         return build_backbone(student.backbone, restoration.scale)
@@ -84,6 +90,8 @@ def distill(
             teacher=Frozen(load_backbone(teacher).to(device)),
             build=build_another,
             load_encoder=frozen("encoder", encoder, load_encoder),
+            load_committee=frozen("committee", committee, lambda file: load_committee(file, teacher)),
+            load_privileged=frozen("privileged", privileged, load_privileged_teacher),
         )
         return build_method(method, setting).to(device)
 
@@ -96,14 +104,9 @@ def distill(
         recipe=student.training,
         lmdb=lmdb,
         values={"task": task, "student": student, "method": method},
-        files=[file for file in (teacher, encoder) if file],
+        files=[file for file in (teacher, encoder, committee, privileged) if file],
     )
     session.run(make_network, make_method, method.weights, lambda store: validation_on(store, restoration), write)
-
-
-def _refuse_unchecked(teacher: Path, check: Path) -> None:
-    if read_json(check).get("sha256") != sha256_of(teacher):
-        raise InputError(f"{check} speaks of other weights than {teacher}: run check_teacher again.")
 
 
 if __name__ == "__main__":

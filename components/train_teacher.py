@@ -65,4 +65,4 @@ def train_teacher(task: TaskChoice, teacher: Teacher, raw: Path, lmdb: Path, out
 
 
 if __name__ == "__main__":
-    run_step(train_teacher)
+    run_step(train_teacher, distributed=lambda arguments: arguments["teacher"].training is not None)

@@ -3,8 +3,12 @@
 import argparse
 import errno
 import inspect
+import json
 import logging
+import os
+import shlex
 import sys
+import time
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,9 +21,19 @@ _PATHS = (Path, Path | None)
 
 EXIT_INPUT = 2
 EXIT_STOPPED = 130
+LAUNCHER = "STEP_LAUNCHER"
+# Set by torchrun in each process that it starts.
+_RANKS = ("RANK", "LOCAL_RANK")
+
+_LOG = logging.getLogger(__name__)
 
 
-def run_step(step: Callable[..., None], arguments: Sequence[str] | None = None) -> None:
+def run_step(
+    step: Callable[..., None],
+    arguments: Sequence[str] | None = None,
+    *,
+    distributed: bool | Callable[[dict[str, Any]], bool] = False,
+) -> None:
     """Run `step` from the command line and exit.
 
     A `Path` argument becomes a required `--name PATH`, one of `Path | None` an optional one. Any other argument is
@@ -28,10 +42,22 @@ def run_step(step: Callable[..., None], arguments: Sequence[str] | None = None) 
 
     Exits with 2 and one message for bad input, with 130 when stopped by the keyboard; with a traceback for a fault of
     the program.
+
+    Args:
+        step: the typed function.
+        arguments: its command line; the process's own by default.
+        distributed: whether several processes may run the step together, or what tells it from the step's arguments.
+            If so, and the environment has `STEP_LAUNCHER` (a command's first words, such as
+            `torchrun --standalone --nproc-per-node=4`), this process becomes
+            `$STEP_LAUNCHER -m components.STEP ARGUMENTS`. The command in dvc.yaml says nothing of it, so that another
+            number of GPUs is the same stage.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        step(**parse(step, arguments))
+        values = parse(step, arguments)
+        if distributed(values) if callable(distributed) else distributed:
+            _launch(step, sys.argv[1:] if arguments is None else arguments)
+        step(**values)
     except InputError as error:
         _fail(str(error))
     except KeyboardInterrupt:
@@ -46,6 +72,26 @@ def run_step(step: Callable[..., None], arguments: Sequence[str] | None = None) 
             f"{error.filename or 'write'}: {error.strerror}. Nothing half-written was kept: "
             "free space or choose another place, then run again."
         )
+
+
+def _launch(step: Callable[..., None], arguments: Sequence[str]) -> None:
+    """Become the launcher's process, unless there is none or it is what started this one."""
+    environment = dict(os.environ)
+    launcher = environment.pop(LAUNCHER, "")
+    if not launcher or any(name in environment for name in _RANKS):
+        return
+    example = f"write a command's first words, such as {LAUNCHER}='torchrun --standalone --nproc-per-node=2'."
+    try:
+        words = shlex.split(launcher)
+    except ValueError as error:
+        raise InputError(f"{LAUNCHER}: {launcher!r}: {error}; {example}") from None
+    if not words:
+        raise InputError(f"{LAUNCHER}: {launcher!r} names no command; {example}")
+    _LOG.info("launched by: %s", launcher)
+    try:
+        os.execvpe(words[0], [*words, "-m", f"components.{step.__name__}", *arguments], environment)  # noqa: S606
+    except OSError as error:
+        raise InputError(f"{LAUNCHER}: {words[0]!r} can't be run ({error.strerror}); {example}") from None
 
 
 def parse(step: Callable[..., None], arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -101,4 +147,8 @@ def _parser(step: Callable[..., None], names: Sequence[str], hints: dict[str, An
 
 def _fail(message: str) -> typing.NoReturn:
     sys.stderr.write(f"error: {message}\n")
+    if report := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        # torchrun's own report of a failed process is long, and ends with what this file says.
+        said = {"message": f"error: {message}", "timestamp": int(time.time())}
+        Path(report).write_text(json.dumps(said), encoding="utf-8")
     sys.exit(EXIT_INPUT)

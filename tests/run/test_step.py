@@ -1,4 +1,6 @@
+import csv
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import yaml
 from components.run.errors import InputError
 from components.run.params import Choice, Params
 from components.run.step import parse, run_step
+from tests.small_project import SmallProject
 
 ROOT = Path(__file__).parents[2]
 STEPS = sorted(path.stem for path in (ROOT / "components").glob("*.py") if path.stem != "__init__")
@@ -35,7 +38,7 @@ def tiny(output: Path) -> None:
     {body}
 
 
-run_step(tiny)
+run_step(tiny{options})
 """
 
 
@@ -177,14 +180,14 @@ class TestRunStep:
         assert seen == {"task": "sr", "output": Path("x")}
 
 
-def run_tiny(folder: Path, body: str) -> subprocess.CompletedProcess[str]:
+def run_tiny(folder: Path, body: str, options: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a step of one line in a process of its own."""
     (folder / "params.yaml").write_text("{run: {}}\n")
-    (folder / "tiny.py").write_text(SCRIPT.format(body=body))
+    (folder / "tiny.py").write_text(SCRIPT.format(body=body, options=options))
     return subprocess.run(
         [sys.executable, "tiny.py", "--output", "out/result.txt"],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
         capture_output=True,
         text=True,
         check=False,
@@ -219,6 +222,139 @@ class TestProcess:
         ended = run_tiny(tmp_path, "raise RuntimeError(output)")
         assert ended.returncode == 1
         assert "Traceback" in ended.stderr
+
+
+WRITE = 'write_text(output, "done")'
+TOGETHER = ", distributed=True"
+
+
+class TestLauncher:
+    def test_a_step_of_several_processes_becomes_the_launcher_with_its_own_arguments(self, tmp_path: Path) -> None:
+        ended = run_tiny(tmp_path, WRITE, TOGETHER, STEP_LAUNCHER="echo 'run by' it")
+        assert (ended.returncode, ended.stdout) == (0, "run by it -m components.tiny --output out/result.txt\n")
+        assert ended.stderr == "launched by: echo 'run by' it\n"
+        assert not (tmp_path / "out").exists()
+
+    def test_what_it_starts_does_not_start_it_again(self, tmp_path: Path) -> None:
+        ended = run_tiny(tmp_path, WRITE, TOGETHER, STEP_LAUNCHER="sh -c env")
+        assert "PYTHONPATH=" in ended.stdout
+        assert "STEP_LAUNCHER" not in ended.stdout
+
+    @pytest.mark.parametrize("rank", [{"RANK": "0"}, {"LOCAL_RANK": "1"}])
+    def test_one_of_torchruns_processes_runs_the_step(self, rank: dict[str, str], tmp_path: Path) -> None:
+        ended = run_tiny(tmp_path, WRITE, TOGETHER, STEP_LAUNCHER="false", **rank)
+        assert ended.returncode == 0
+        assert (tmp_path / "out" / "result.txt").read_text() == "done"
+
+    @pytest.mark.parametrize(
+        ("options", "launcher"),
+        [("", "false"), (TOGETHER, ""), (", distributed=lambda values: values['output'].name == 'other'", "false")],
+    )
+    def test_else_the_step_runs_in_this_process(self, options: str, launcher: str, tmp_path: Path) -> None:
+        ended = run_tiny(tmp_path, WRITE, options, STEP_LAUNCHER=launcher)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert (tmp_path / "out" / "result.txt").read_text() == "done"
+
+    def test_its_arguments_can_decide(self, tmp_path: Path) -> None:
+        options = ", distributed=lambda values: values['output'].name == 'result.txt'"
+        assert run_tiny(tmp_path, WRITE, options, STEP_LAUNCHER="false").returncode == 1
+
+    @pytest.mark.parametrize(
+        ("launcher", "told"),
+        [
+            ("torchrun 'x", "STEP_LAUNCHER: \"torchrun 'x\": No closing quotation; write a command's"),
+            (" ", "STEP_LAUNCHER: ' ' names no command; write a command's first words, such as STEP_LAUNCHER='torch"),
+            ("tochrun -n 2", "STEP_LAUNCHER: 'tochrun' can't be run (No such file or directory); write a"),
+        ],
+    )
+    def test_a_bad_launcher_is_told_by_the_variables_name(self, launcher: str, told: str, tmp_path: Path) -> None:
+        ended = run_tiny(tmp_path, WRITE, TOGETHER, STEP_LAUNCHER=launcher)
+        assert ended.returncode == 2
+        assert f"error: {told}" in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+    def test_bad_params_are_told_before_anything_is_launched(self, tmp_path: Path) -> None:
+        shown = subprocess.run(
+            [sys.executable, "-m", "components.distill", *DISTILL.split()],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "STEP_LAUNCHER": "echo launched"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (shown.returncode, shown.stdout) == (2, "")
+        assert shown.stderr == "error: params.yaml: not found. Run the command from the project's folder.\n"
+
+
+DISTILL = (
+    "--task sr --student sr --method scratch --lmdb lmdb --teacher teacher --check check --encoder encoder "
+    "--output output"
+)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A project in which `distill` takes a second."""
+    project = SmallProject(tmp_path)
+    project.training_images()
+    project.teacher()
+    project.encoder()
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(project.params))
+    return tmp_path
+
+
+def distilled(folder: Path, *command: str, launcher: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command in a project, on the CPU."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "STEP_LAUNCHER": launcher}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+class TestTorchrun:
+    TWO = "torchrun --standalone --nproc-per-node=2"
+
+    def test_two_processes_train_one_student(self, small: Path) -> None:
+        ended = distilled(small, "python", "-m", "components.distill", *DISTILL.split(), launcher=self.TWO)
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stderr.count("distill scratch: step 12/12") == 1
+        together = (small / "output" / "history.csv").read_text()
+        shutil.rmtree(small / "output")
+        ended = distilled(small, "python", "-m", "components.distill", *DISTILL.split())
+        assert ended.returncode == 0, ended.stderr
+        alone = (small / "output" / "history.csv").read_text()
+        for one, other in zip(rows(together), rows(alone), strict=True):
+            assert one == pytest.approx(other, rel=1e-4)
+
+    def test_bad_input_is_the_last_thing_told(self, small: Path) -> None:
+        (small / "check").write_text('{"sha256": "another"}')
+        ended = distilled(small, "python", "-m", "components.distill", *DISTILL.split(), launcher=self.TWO)
+        assert ended.returncode != 0
+        said = "error: check speaks of other weights than teacher: run check_teacher again."
+        assert said in ended.stderr.splitlines()
+        assert ended.stderr.splitlines()[-2].endswith(f"traceback : {said}")
+        assert not (small / "output").exists()
+
+    def test_dvc_locks_the_same_whatever_launches(self, small: Path) -> None:
+        stage = {
+            "cmd": f"python -m components.distill {DISTILL}",
+            "deps": ["lmdb", "teacher", "check", "encoder"],
+            "params": ["tasks.sr", "students.sr", "methods.scratch"],
+            "outs": ["output"],
+        }
+        (small / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"distill": stage}}))
+        assert distilled(small, "dvc", "init", "--no-scm", "--quiet").returncode == 0
+        locks = []
+        for launcher in ("", "python"):
+            ended = distilled(small, "dvc", "repro", "--force", "--no-run-cache", launcher=launcher)
+            assert ended.returncode == 0, ended.stderr
+            assert ("launched by: python" in ended.stderr) == (launcher == "python")
+            locks.append((small / "dvc.lock").read_text())
+        assert locks[0] == locks[1]
+
+
+def rows(table: str) -> list[dict[str, float]]:
+    return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(table.splitlines())]
 
 
 @pytest.mark.parametrize("name", STEPS)
