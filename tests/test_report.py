@@ -229,7 +229,7 @@ def test_a_method_that_was_never_evaluated_is_refused_by_name(project, capsys):
     change({"report": PARAMS["report"] | {"methods": [*METHODS, "fakd"]}})
     message = refused(capsys)
     assert "data/scores/sr/fakd.json: not found" in message
-    assert "report.methods" in message
+    assert "the report's methods" in message
 
 
 def test_a_missing_restored_image_leaves_no_report(project, capsys):

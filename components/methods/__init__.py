@@ -1,36 +1,50 @@
 """Distillation methods, one a file. To add one: its file, a line here, and its entry in params.yaml."""
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from components.methods.crosskd import CrossKd
 from components.methods.csd import Csd
 from components.methods.dckd import Dckd
 from components.methods.dckd_star import DckdStar
 from components.methods.dukd import Dukd
+from components.methods.fakd import Fakd
 from components.methods.logits import Logits
 from components.methods.method import Distillation, Setting
+from components.methods.mipkd import MipKd
+from components.methods.mtkd import Mtkd
+from components.methods.pisr import Pisr
 from components.methods.scratch import Scratch
+from components.methods.skd import Skd
+from components.methods.srkd import Srkd
 from components.run.errors import InputError, unknown_name
-from components.run.params import PARAMS_FILE, Choice, build, fits
+from components.run.params import PARAMS_FILE, Choice, build, fits, without_nulls
 
 METHODS: dict[str, type[Distillation]] = {
     "scratch": Scratch,
     "logits": Logits,
+    "fakd": Fakd,
+    "srkd": Srkd,
+    "crosskd": CrossKd,
+    "mipkd": MipKd,
+    "skd": Skd,
     "csd": Csd,
     "dckd": Dckd,
     "dckd_star": DckdStar,
     "dukd": Dukd,
+    "pisr": Pisr,
+    "mtkd": Mtkd,
 }
 
 
 class MethodChoice(Choice):
     """A method of the table, the weight of each of its losses, and its other arguments, checked.
 
-    A loss without a weight is not computed.
+    A loss without a weight, or with one of null, is not computed.
     """
 
-    weights: dict[str, float] = Field(min_length=1)
+    weights: Annotated[dict[str, float], BeforeValidator(without_nulls)] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -11,7 +11,9 @@ import torch.distributed.nn.functional
 from torch import Tensor, nn
 
 from components.backbones.backbone import Backbone
+from components.backbones.committee import Committee
 from components.backbones.feature_space import FeatureSpace
+from components.backbones.privileged_teacher import PrivilegedTeacher
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -57,6 +59,8 @@ class Setting:
         build: builds another network of the student's architecture with new weights, on the same device; keywords
             replace arguments of the backbone (`build(channels=64)`), an unknown one is an `InputError`.
         load_encoder: loads the frozen encoder onto that device; only methods that need it call it.
+        load_committee: likewise the frozen committee of teachers.
+        load_privileged: likewise the frozen teacher that sees the clean image.
     """
 
     student: Backbone
@@ -65,6 +69,8 @@ class Setting:
     teacher: Frozen[Backbone] | None = None
     build: Callable[..., Backbone] | None = None
     load_encoder: Callable[[], Frozen[FeatureSpace]] | None = None
+    load_committee: Callable[[], Frozen[Committee]] | None = None
+    load_privileged: Callable[[], Frozen[PrivilegedTeacher]] | None = None
 
 
 class Method(nn.Module, ABC, Generic[Network]):
@@ -146,6 +152,16 @@ def batch_rows(values: Tensor) -> Tensor:
     parts = [torch.empty_like(rows) for _ in range(torch.distributed.get_world_size())]
     torch.distributed.all_gather(parts, rows)
     return torch.cat(parts)
+
+
+def whole_batch(values: Tensor) -> Tensor:
+    """Rows of the whole batch, as `batch_rows` gives them, but with gradient to all of them.
+
+    A loss that relates samples with one another must be made of these.
+    """
+    if not _is_distributed():
+        return values
+    return torch.cat(torch.distributed.nn.functional.all_gather(values.contiguous()))  # type: ignore[no-untyped-call]
 
 
 def _is_distributed() -> bool:

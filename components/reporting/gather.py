@@ -127,7 +127,8 @@ def _run(stage: str) -> str:
 
 def _there(path: Path, stage: str) -> Path:
     if not path.is_file():
-        hint = " If dvc.yaml has no such stage, take the method out of report.methods." if stage == "evaluate" else ""
+        hint = " If dvc.yaml has no such stage, take the method out of the report's methods."
+        hint = hint if stage == "evaluate" else ""
         raise InputError(f"{path}: not found. The stage {stage} writes it: {_run(stage)}{hint}")
     return path
 

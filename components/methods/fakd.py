@@ -1,0 +1,146 @@
+"""FAKD: feature-affinity based knowledge distillation for efficient image super-resolution (He et al., ICIP 2020)."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Annotated, ClassVar
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from components.backbones.backbone import Backbone
+from components.methods.method import Batch, Distillation, Setting
+from components.methods.parts import affinity
+from components.methods.parts.cascade import Depth, heads_of, matching_cuts
+from components.methods.parts.taps import Tap, example_taps, features_of
+from components.run.errors import InputError
+from components.run.params import Positive
+
+Comparison = Callable[[Tensor, Tensor], Tensor]
+
+_IMAGE_TERMS = frozenset({"reconstruction", "logits"})
+_SAME_CHANNELS = frozenset({"channel", "fsp", "fitnet"})
+_ANY_SIZE = frozenset({"channel", "batch", "fsp"})
+
+
+class Fakd(Distillation):
+    """The relations inside the student's features imitate those inside the teacher's (equations 1 to 4).
+
+    With student S, teacher T, degraded x, clean y:
+
+    * `reconstruction = mean|S(x) - y|`, `logits = mean|S(x) - T(x)|`
+    * `spatial`, the paper's own, and what else its repository has, `channel`, `batch`, `pooled_spatial`, `fsp`,
+      `attention`, `mmd` and `rbf`: sums over the taps of the comparisons in `parts.affinity`; `fsp` over every two
+      neighbouring taps
+    * `fitnet`: the sum over the taps of `mean|F_S - F_T|`
+
+    The taps end with the same stages as the released networks': of RCAN's 10 groups 3, 7 and 10, of EDSR's 16 blocks 5,
+    10 and 16, of its 32 10, 21 and 32, of the 6 groups of a SAN 2, 4 and 6, of 20 7, 13 (released: 14) and 20. The last
+    stage includes the closing convolution and the global skip; the release adds that skip in place, so its loss, too,
+    reads the features with it.
+
+    Published weights are 0.5, 0.5 and 10 for `spatial`, of images in 0..255. The image losses are of [0, 1] here: their
+    ratio is kept by 10 / 255.
+
+    Args:
+        setting: networks, terms and seed.
+        depths: of the taps.
+        pool: what `pooled_spatial`, `mmd` and `rbf` keep of a window.
+        pool_size: side of that window; 1, as released, pools nothing.
+        rbf_order: last power of the Taylor series of `rbf`.
+        rbf_gamma: of its kernel.
+
+    Raises:
+        InputError: the networks' features have not the shapes that a loss compares.
+    """
+
+    terms: ClassVar[frozenset[str]] = (
+        _IMAGE_TERMS | _SAME_CHANNELS | {"spatial", "batch", "pooled_spatial", "attention", "mmd", "rbf"}
+    )
+
+    def __init__(
+        self,
+        setting: Setting,
+        depths: Annotated[tuple[Depth, ...], Field(min_length=1)] = (0.327, 0.655, 1.0),
+        pool: affinity.Pool = "max",
+        pool_size: Positive = 1,
+        rbf_order: Positive = 2,
+        rbf_gamma: Annotated[float, Field(gt=0)] = 5.0,
+    ) -> None:
+        super().__init__(setting)
+        self._per_tap = _comparisons(partial(affinity.pooled, size=pool_size, kind=pool), rbf_order, rbf_gamma)
+        self.compared = sorted(setting.terms - _IMAGE_TERMS)
+        if "fsp" in self.compared and len(depths) == 1:
+            raise InputError("depths: 'fsp' compares neighbouring taps: write two or more.")
+        for tap in example_taps(setting.student, self.teacher, depths):
+            _refuse_unequal(self.compared, tap)
+        self.cuts, self.teacher_cuts = (matching_cuts(network, depths) for network in (setting.student, self.teacher))
+
+    def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
+        """Losses of one batch."""
+        wanted = self.setting.terms
+        ours = heads_of(network, batch.degraded, self.cuts)
+        losses: dict[str, Tensor] = {}
+        if wanted & _IMAGE_TERMS:
+            restored = ours.restore()
+        if "reconstruction" in wanted:
+            losses["reconstruction"] = F.l1_loss(restored, batch.clean)
+        if wanted == {"reconstruction"}:
+            return losses
+        with torch.no_grad():
+            theirs = heads_of(self.teacher, batch.degraded, self.teacher_cuts)
+            label = theirs.restore() if "logits" in wanted else None
+        if label is not None:
+            losses["logits"] = F.l1_loss(restored, label)
+        with torch.autocast(batch.degraded.device.type, enabled=False):
+            return losses | self.compare(features_of(ours), features_of(theirs))
+
+    def compare(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The losses of features, `B C h w` at each tap."""
+        losses: dict[str, Tensor] = {}
+        for term in self.compared:
+            if term == "fsp":
+                parts = [affinity.fsp(*pair) for pair in zip(pairwise(student), pairwise(teacher), strict=True)]
+            else:
+                parts = [self._per_tap[term](*pair) for pair in zip(student, teacher, strict=True)]
+            losses[term] = torch.stack(parts).sum()
+        return losses
+
+
+def _comparisons(pooled: Callable[[Tensor], Tensor], rbf_order: int, rbf_gamma: float) -> dict[str, Comparison]:
+    """Every loss of features but `fsp`, from the student's and the teacher's of one tap."""
+
+    def of_pooled(comparison: Comparison) -> Comparison:
+        return lambda student, teacher: comparison(pooled(student), pooled(teacher))
+
+    return {
+        "spatial": affinity.spatial,
+        "channel": affinity.channel,
+        "batch": affinity.batch,
+        "attention": affinity.attention,
+        "fitnet": F.l1_loss,
+        "pooled_spatial": of_pooled(affinity.spatial),
+        "mmd": of_pooled(affinity.mmd),
+        "rbf": of_pooled(partial(affinity.rbf, order=rbf_order, gamma=rbf_gamma)),
+    }
+
+
+def _refuse_unequal(terms: Sequence[str], tap: Tap) -> None:
+    """Refuse networks whose features at a tap have not the shapes that one of the losses compares."""
+    width, taught_width = tap.student.shape[1], tap.teacher.shape[1]
+    size, taught_size = tap.sizes
+    for term in terms:
+        if term in _SAME_CHANNELS and width != taught_width:
+            raise InputError(
+                f"weights: {term!r} compares channels one by one, but at depth {tap.depth} the student has {width} and "
+                f"the teacher {taught_width}: take it out (spatial, batch and attention compare any widths), or give "
+                "both the same number of channels."
+            )
+        if term not in _ANY_SIZE and size != taught_size:
+            raise InputError(
+                f"weights: {term!r} compares positions one by one, but at depth {tap.depth} the student has {size} "
+                f"where the teacher has {taught_size}: take it out (channel, batch and fsp compare any sizes), or take "
+                "networks of one family."
+            )

@@ -1,0 +1,159 @@
+"""PISR: learning with privileged information for efficient image super-resolution (Lee et al., ECCV 2020)."""
+
+from typing import Annotated, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from components.backbones.backbone import Backbone
+from components.methods.method import Batch, Distillation, Setting
+from components.methods.parts.cascade import Depth, example_heads, heads_of, matching_cuts
+from components.run.errors import InputError
+
+Distribution = Literal["laplace", "gaussian"]
+Spread = Literal["element", "channel", "position", "sample"]
+Form = Literal["released", "paper"]
+
+_SMALLEST = 1e-8
+_RELEASED_FACTORS = {"laplace": 0.1, "gaussian": 0.001}
+
+
+class Pisr(Distillation):
+    """The student begins as the privileged teacher's decoder, and its features predict those that the teacher has.
+
+    With student S, clean image y, degraded x, features F_S(x) of the student and F_T(y) of the privileged teacher,
+    which sees the clean image itself:
+
+    * `reconstruction = mean|S(x) - y|`
+    * `variational = sum over taps of -log q(F_T | F_S)`, mean over elements: see `negative_log_likelihood`; location
+      and spread of q are predicted from F_S by two learnable heads (variational information distillation)
+
+    The release weighs `variational` by 1e-6, beside a reconstruction of luma. That of gray RGB is 255/219 of it, so
+    that a weight of 219/255 gives the released sum. Only FSRCNN was released, tapped behind `expanding`: depth 1.
+    Other networks are tapped there, too, before the upsampling (ours).
+
+    Args:
+        setting: networks, terms and seed.
+        depths: of the taps.
+        distribution: q; the paper's is Laplace's.
+        spread: what has a spread of its own in each sample: every `element` (`None`, as released), each `channel`
+            (`C` in the release), each `position` (`HW`), or the `sample` (`CHW`).
+        form: of the loss, see `negative_log_likelihood`.
+        start: `decoder`, as published; or `random`, to see what the features alone give.
+
+    Raises:
+        InputError: the privileged teacher's decoder is not the student's network.
+    """
+
+    terms: ClassVar[frozenset[str]] = frozenset({"reconstruction", "variational"})
+
+    def __init__(
+        self,
+        setting: Setting,
+        depths: Annotated[tuple[Depth, ...], Field(min_length=1)] = (1.0,),
+        distribution: Distribution = "laplace",
+        spread: Spread = "element",
+        form: Form = "released",
+        start: Literal["decoder", "random"] = "decoder",
+    ) -> None:
+        super().__init__(setting)
+        self.distribution, self.form = distribution, form
+        self.heads = nn.ModuleList()
+        self.cuts = matching_cuts(setting.student, depths) if "variational" in setting.terms else ()
+        if self.cuts:
+            (example,) = example_heads([setting.student], depths)
+            self.heads.extend(Prediction(state.features.shape[1], spread) for state in example.states)
+        self.privileged = None
+        if self.cuts or start == "decoder":
+            if setting.load_privileged is None:
+                raise AssertionError("the start and the features need the privileged teacher")
+            privileged = setting.load_privileged()
+            _refuse_other(privileged.network.decoder, setting.student)
+            if start == "decoder":
+                setting.student.load_state_dict(privileged.network.decoder.state_dict())
+            if self.cuts:
+                self.privileged = privileged
+
+    def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
+        """Losses of one batch."""
+        if self.privileged is None:
+            return {"reconstruction": F.l1_loss(network(batch.degraded), batch.clean)}
+        ours = heads_of(network, batch.degraded, self.cuts)
+        with torch.no_grad():
+            theirs = heads_of(self.privileged.network, batch.clean, self.cuts)
+        distances = []
+        for head, one, other in zip(self.heads, ours.states, theirs.states, strict=True):
+            location, spread = head(one.features)
+            distances.append(negative_log_likelihood(location, spread, other.features, self.distribution, self.form))
+        losses: dict[str, Tensor] = {}
+        if "reconstruction" in self.setting.terms:
+            losses["reconstruction"] = F.l1_loss(ours.restore(), batch.clean)
+        losses["variational"] = torch.stack(distances).sum()
+        return losses
+
+
+class Prediction(nn.Module):
+    """The two heads on a tap, each 1x1 convolution, PReLU, 1x1 convolution: location, and spread before its factor.
+
+    Args:
+        channels: of the tap.
+        spread: what has a spread of its own.
+    """
+
+    def __init__(self, channels: int, spread: Spread) -> None:
+        super().__init__()
+        spreads = channels if spread in {"element", "channel"} else 1
+        self.location = _head(channels, channels)
+        self.spread = _head(channels, spreads)
+        self.over_positions = spread in {"channel", "sample"}
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """`B C h w` -> location `B C h w`, and a positive spread of `B C h w`, `B C 1 1`, `B 1 h w` or `B 1 1 1`."""
+        spread: Tensor = self.spread(features).float()
+        if self.over_positions:
+            spread = spread.mean((2, 3), keepdim=True)
+        return self.location(features), F.softplus(spread)
+
+
+def negative_log_likelihood(
+    location: Tensor, spread: Tensor, features: Tensor, distribution: Distribution, form: Form
+) -> Tensor:
+    """Minus the logarithm of a density of the teacher's features, mean over elements, without its constant.
+
+    With location m, features f and the head's positive output p, Laplace `log b + |f - m| / b` and Gauss
+    `log(v)/2 + (f - m)^2 / 2v`. The paper's form is Laplace with b = p; Gauss with v = p goes with it (ours). The
+    release has b = p/10 and v = p/1000, and 2b in Laplace's logarithm. All b and v have 1e-8 more.
+    The release also adds `C log(2 pi) / 2` for C channels: a constant without gradient, 51.5 for FSRCNN, that hides the
+    loss in its curve; it is left out here.
+
+    Args:
+        location: `B C h w`.
+        spread: positive, of a shape that broadcasts to it.
+        features: the teacher's, `B C h w`.
+        distribution: `laplace` or `gaussian`.
+        form: `released` or `paper`.
+    """
+    location, features = location.float(), features.float()
+    scale = spread.float() * (_RELEASED_FACTORS[distribution] if form == "released" else 1) + _SMALLEST
+    if distribution == "gaussian":
+        return (scale.log() / 2 + (features - location).square() / (2 * scale)).mean()
+    normaliser = (2 * scale if form == "released" else scale).log()
+    return (normaliser + (features - location).abs() / scale).mean()
+
+
+def _head(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, inputs, 1), nn.PReLU(), nn.Conv2d(inputs, outputs, 1))
+
+
+def _refuse_other(decoder: Backbone, student: Backbone) -> None:
+    """Refuse a decoder that is another network than the student."""
+    shapes, expected = (
+        {name: value.shape for name, value in network.state_dict().items()} for network in (decoder, student)
+    )
+    if shapes != expected or decoder.scale != student.scale:
+        raise InputError(
+            "start: the privileged teacher's decoder is another network than the student: run "
+            "train_privileged_teacher again."
+        )
