@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help repro methods test lint format lock graph benchmark
+.PHONY: help repro methods test lint format lock compile image cluster graph benchmark
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,15 @@ lock: $(VENV)/installed  ## resolve requirements.lock anew from pyproject.toml
 	uv pip compile --quiet --python-version 3.11 --extra cluster --extra dev --no-annotate --no-header pyproject.toml \
 	  | grep -vE '^(nvidia-|cuda-|triton)' > requirements.lock.new
 	mv requirements.lock.new requirements.lock
+
+compile: $(VENV)/installed  ## compile dvc.yaml into pipeline/kubeflow.yaml; after every edit of dvc.yaml
+	python -m pipeline compile
+
+image: $(VENV)/installed  ## build the image of all stages for the CPU, tagged restoration-distillation:local
+	sh deploy/containers/build_image.sh restoration-distillation:local --cpu
+
+cluster: $(VENV)/installed  ## run the graph, small, in containers with an S3 server and a git server: all that a cluster does
+	python -m pytest tests/containers/test_whole_run.py
 
 graph: $(VENV)/installed  ## draw the graph of dvc.yaml
 	dvc dag

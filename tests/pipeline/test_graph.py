@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 import typing
 from pathlib import Path, PurePosixPath
 
@@ -24,6 +25,7 @@ IMPORTS = grimp.build_graph("components", cache_dir=None)
 PARTS = {
     "train_teacher": {"teachers": {"backbone", "checkpoint", "training"}},
     "check_teacher": {"teachers": {"expected"}},
+    "train_privileged_teacher": {"students": {"backbone"}},
 }
 
 
@@ -84,7 +86,7 @@ def test_every_stage_has_its_own_name() -> None:
 class TestEveryStage:
     def test_is_named_after_the_step_that_it_runs(self, stage: Stage) -> None:
         assert stage.command.split()[:2] == ["python", "-m"]
-        assert stage.name.partition("@")[0].partition("_with_")[0] == step_of(stage)
+        assert re.split("_with_|_as_", stage.name.partition("@")[0])[0] == step_of(stage)
         assert (ROOT / "components" / f"{step_of(stage)}.py").is_file()
 
     def test_depends_on_something(self, stage: Stage) -> None:
@@ -174,6 +176,15 @@ def test_no_student_is_distilled_before_the_gate() -> None:
             assert f"check_teacher@{task}" in stage.upstream
 
 
+def test_a_committee_waits_for_each_of_its_teachers() -> None:
+    for stage in GRAPH:
+        if step_of(stage) == "train_committee":
+            task = stage.name.partition("@")[2]
+            members = {f"train_teacher_as_member@{task}-{name}" for name in PARAMS["committees"][task]["members"]}
+            assert members | {f"train_teacher@{task}", f"check_teacher@{task}"} <= set(stage.upstream)
+            assert members == {name for name in stage.upstream if "_as_member" in name}
+
+
 def test_a_stage_comes_after_those_whose_outputs_it_reads() -> None:
     writer = {output.path: stage.name for stage in GRAPH for output in stage.outputs}
     for stage in GRAPH:
@@ -186,7 +197,7 @@ def test_one_methods_file_is_read_by_its_own_distillation_only() -> None:
         readers = {stage.name for stage in GRAPH if any(covers(folder, path) for folder in stage.dependencies)}
         distilled = {stage.name for stage in GRAPH if flags_of(stage).get("method") == name}
         # A teacher is trained without a teacher, which is the method `scratch`.
-        taught = {f"train_teacher@{task}" for task in PARAMS["run"]["tasks"]} if name == "scratch" else set()
+        taught = {stage.name for stage in GRAPH if step_of(stage) == "train_teacher"} if name == "scratch" else set()
         assert readers == distilled | taught
 
 

@@ -1,0 +1,75 @@
+"""`python -m pipeline COMMAND`: a command's module is imported when it is named, so that `--help` is quick."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from pipeline.errors import PipelineError
+
+# Module and what the command does.
+COMMANDS = {
+    "plan": ("pipeline.plan", "show which stages would run, and why"),
+    "compile": ("pipeline.kubeflow", "compile dvc.yaml into pipeline/kubeflow.yaml"),
+    "submit": ("pipeline.submit", "run the pipeline on a cluster"),
+    "local": ("pipeline.local", "run the pipeline in containers on this machine"),
+    "publish": ("pipeline.publish", "record a run as a DVC experiment"),
+    "task": ("pipeline.task", "run one stage: what a task's container does"),
+    "launch-train-job": ("pipeline.train_job", "run a training step on several nodes"),
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    lines = [f"  {name:18}{text}" for name, (_, text) in COMMANDS.items()]
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline",
+        usage="%(prog)s COMMAND [FLAGS]",
+        description="Run the graph of dvc.yaml on other machines.",
+        epilog="\n".join(["commands:", *lines, "", "`COMMAND --help` lists a command's flags."]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="see below")
+    return parser
+
+
+def _messages(error: Exception) -> list[str] | None:
+    """What to tell the user, or None where it is a fault of the program."""
+    dvc = sys.modules.get("dvc.exceptions")
+    if isinstance(error, PipelineError):
+        return str(error).splitlines()
+    if dvc and isinstance(error, dvc.DvcException):
+        return [": ".join(" ".join(str(part).split()) for part in (error, error.__cause__) if part)]
+    return None
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one command.
+
+    Args:
+        words: the command line after `python -m pipeline`.
+
+    Returns:
+        The exit code: 2 for what the user can mend, 130 after Ctrl-C.
+    """
+    command = _parser().parse_args(words[:1]).command
+    name, text = COMMANDS[command]
+    module = importlib.import_module(name)
+    parser = argparse.ArgumentParser(prog=f"python -m pipeline {command}", description=f"{text[0].upper()}{text[1:]}.")
+    module.add_arguments(parser)
+    try:
+        module.run(parser.parse_args(words[1:]))
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+    except Exception as error:
+        messages = _messages(error)
+        if messages is None:
+            raise
+        # What is set in belongs to the line above it, such as the end of a log.
+        sys.stderr.writelines(f"{'' if message.startswith('  ') else 'error: '}{message}\n" for message in messages)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
