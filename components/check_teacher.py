@@ -11,7 +11,7 @@ from components.run.files import sha256_of, write_json, written_whole
 from components.run.step import run_step
 from components.tasks import TaskChoice, build_task
 from components.tasks.evaluation import best_device, evaluate_images, network_restorer, test_entries, write_scores
-from components.training.networks import Teacher
+from components.training.networks import Expected, Teacher
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,8 +31,11 @@ def check_teacher(
         details: folder to write `teacher.csv`, `baseline.csv` (one row an image) and the restored images to.
 
     Raises:
-        InputError: the teacher's PSNR is below the expected one minus its tolerance; nothing is written.
+        InputError: the teacher's PSNR is below the expected one minus its tolerance, or none is expected; nothing is
+            written.
     """
+    if teacher.expected is None:
+        raise InputError("params.yaml: teachers.expected: missing; write {dataset: ..., psnr: ..., tolerance: ...}.")
     restoration = build_task(task)
     entries = list(test_entries(read_manifest(manifest)))
     loaded = load_backbone(network).to(best_device())
@@ -43,7 +46,7 @@ def check_teacher(
             for name, restorer in (("teacher", network_restorer(loaded)), ("baseline", restoration.baseline))
         }
         sets = {name: evaluation.sets() for name, evaluation in found.items()}
-        _refuse_weak(teacher, sets["teacher"])
+        _refuse_weak(teacher.expected, sets["teacher"])
         for name, evaluation in found.items():
             write_scores(partial / f"{name}.csv", evaluation.scores)
     write_json(
@@ -57,8 +60,7 @@ def check_teacher(
     )
 
 
-def _refuse_weak(teacher: Teacher, sets: dict[str, dict[str, float]]) -> None:
-    expected = teacher.expected
+def _refuse_weak(expected: Expected, sets: dict[str, dict[str, float]]) -> None:
     if expected.dataset not in sets:
         raise unknown_name("params.yaml: teachers.expected.dataset", expected.dataset, sets)
     psnr = sets[expected.dataset]["psnr"]

@@ -116,6 +116,7 @@ def _trusting(repository: str, settings: Path) -> Path | None:
 
     A container's user owns nothing of what is mounted. Git takes this word from the user's settings alone.
     """
+    repository = repository.removeprefix("file://")
     if not Path(repository).is_dir():
         return None
     home = Path.home()

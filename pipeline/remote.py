@@ -139,7 +139,13 @@ class Remote:
             try:
                 self.store.get(item.key, partial)
                 if md5_of(partial) != item.md5:
-                    raise Unavailable(f"damaged: {partial.stat().st_size} bytes with another MD5. Delete it there")
+                    size = partial.stat().st_size
+                    if self.store.stat(item.key).size != size:
+                        raise Unavailable(f"{size} bytes of it came")
+                    raise PipelineError(
+                        f"{self.store.name(item.key)}: damaged: {size} bytes with another MD5. `dvc push` does not "
+                        "replace it: delete it there, then push it, or run the stage that makes it again."
+                    )
                 partial.chmod(_READ_ONLY)
                 partial.replace(item.path)
             finally:

@@ -36,7 +36,7 @@ class S3Store(Store):
         config = Config(
             retries={"total_max_attempts": 2, "mode": "standard"},
             connect_timeout=10,
-            max_pool_connections=32,
+            max_pool_connections=80,
             # Not every server of this API knows the checksums that boto3 sends by default; ours is the MD5.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",

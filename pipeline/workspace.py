@@ -51,6 +51,7 @@ def working_copy(
     source = Path.cwd()
     place = os.environ.get("WORKSPACE_ROOT") or tempfile.gettempdir()
     try:
+        Path(place).mkdir(parents=True, exist_ok=True)
         root = Path(tempfile.mkdtemp(prefix="run-", dir=place))
     except OSError as error:
         raise PipelineError(f"WORKSPACE_ROOT: {place}: {error.strerror}.") from None

@@ -12,6 +12,9 @@ from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio
 
 from components.backbones import BackboneChoice
+from components.backbones.committee import Committee
+from components.backbones.committee_weights import load_panel, save_committee
+from components.backbones.privileged_teacher import describe_privileged_teacher
 from components.backbones.weights import describe_backbone, save_network
 from components.images.files import write_png
 from components.images.manifest import Entry, write_manifest
@@ -22,6 +25,7 @@ from tests.training import tiny
 TRAINING = tiny.recipe().model_dump(mode="json")
 STUDENT = {"name": "edsr", "channels": 8, "blocks": 1}
 TEACHER = {"name": "edsr", "channels": 8, "blocks": 2}
+PRIVILEGED = {"channels": 8, "shrunk_channels": 4}
 ENCODER = {"channels": 8, "blocks": 1, "latent": 8, "codes": 16, "code_size": 8, "groups": 4}
 
 
@@ -31,10 +35,12 @@ class SmallProject:
     def __init__(self, folder):
         self.folder = folder
         self.params = copy.deepcopy(tiny.PARAMS)
-        for section in ("teachers", "encoders", "students"):
+        for section in ("teachers", "encoders", "committees", "privileged_teachers", "students"):
             self.params[section]["sr"]["training"] = dict(TRAINING)
         self.params["teachers"]["sr"]["backbone"] = dict(TEACHER)
         self.params["students"]["sr"]["backbone"] = dict(STUDENT)
+        self.params["committees"]["sr"]["aggregator"] = dict(tiny.AGGREGATOR)
+        self.params["privileged_teachers"]["sr"]["encoder"] = dict(PRIVILEGED)
         self.params["encoders"]["sr"]["network"] = ENCODER | {"multipliers": [1, 1, 2, 2, 4]}
         self.params["methods"]["dckd"]["history"] |= tiny.HISTORY
 
@@ -46,7 +52,7 @@ class SmallProject:
         for name in inspect.signature(step).parameters:
             entry = method if name == "method" else "sr"
             is_file = hints[name] in (Path, Path | None)
-            flags += [f"--{name}", str(paths.get(name, self.folder / name)) if is_file else entry]
+            flags += [f"--{name.replace('_', '-')}", str(paths.get(name, self.folder / name)) if is_file else entry]
         return parse(step, flags)
 
     def run(self, step, method=None, **paths):
@@ -88,6 +94,23 @@ class SmallProject:
     def encoder(self, seed=3):
         network = self.params["encoders"]["sr"]["network"]
         save_network(self.folder / "encoder", tiny.encoder(seed), {"encoder": network})
+
+    def member(self, name="rcan", seed=9, scale=2):
+        """Store a further teacher of a committee."""
+        path = self.folder / "members" / name / "teacher.safetensors"
+        save_network(path, tiny.rcan(seed, scale), describe_backbone(BackboneChoice(**tiny.RCAN), scale))
+        return path
+
+    def committee(self, seed=4):
+        """Store a committee of the teacher there is and another one."""
+        files = {"teacher": self.folder / "teacher", "rcan": self.member()}
+        whole = Committee(load_panel(files), tiny.aggregator(seed=seed))
+        save_committee(self.folder / "committee", whole, tiny.AGGREGATOR, files)
+
+    def privileged(self, seed=6):
+        """Store a privileged teacher of the student."""
+        described = describe_privileged_teacher(BackboneChoice(**STUDENT), 2, PRIVILEGED)
+        save_network(self.folder / "privileged", tiny.privileged(seed=seed), described)
 
     def left(self):
         """Names of everything in the project's folder."""

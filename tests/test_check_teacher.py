@@ -118,3 +118,10 @@ def test_a_manifest_without_test_images_is_refused(project):
     with pytest.raises(InputError, match="no test image"):
         project.run(check_teacher)
     assert not (project.folder / "details").exists()
+
+
+def test_a_teacher_of_which_nothing_is_expected_is_refused(project):
+    del project.params["teachers"]["sr"]["expected"]
+    with pytest.raises(InputError, match=r"teachers\.expected: missing; write {dataset"):
+        project.run(check_teacher)
+    assert not {"scores", "details"} & {path.name for path in project.folder.iterdir()}

@@ -26,6 +26,8 @@ def project(tmp_path, monkeypatch):
     project.training_images()
     project.teacher()
     project.encoder()
+    project.committee()
+    project.privileged()
     return project
 
 
@@ -55,11 +57,11 @@ class TestEveryMethod:
         measured = tiny.validation(project.folder / "lmdb")(student)
         assert last == ",".join(["12", *map(str, measured.values())])
 
-    def test_starts_from_the_student_of_the_seed(self, method, project):
+    def test_starts_from_the_student_of_the_seed_or_where_its_paper_says(self, method, project):
         project.params["students"]["sr"]["training"] |= {"learning_rate": 1e-12, "schedule": {"name": "constant"}}
         project.run(distill, method)
-        torch.manual_seed(5)
-        start = tiny.Edsr(2, channels=8, blocks=1).state_dict()
+        network = tiny.privileged().decoder if method == "pisr" else tiny.edsr(seed=5)
+        start = network.state_dict()
         for name, value in load_file(project.folder / "output" / "student.safetensors").items():
             torch.testing.assert_close(value, start[name], rtol=0, atol=1e-7)
 
@@ -104,6 +106,45 @@ def test_another_teacher_or_encoder_is_another_training(name, project, monkeypat
         project.encoder(seed=9)
     project.run(distill, "dckd")
     assert "going on" not in capsys.readouterr().out
+
+
+class TestCommittee:
+    def test_one_without_the_teacher_that_was_checked_is_refused(self, project):
+        project.network("teacher", {"name": "edsr", "channels": 8, "blocks": 2}, seed=9)
+        project.check()
+        with pytest.raises(InputError, match=r"committee: none of its teachers \(rcan, teacher\) has the"):
+            project.run(distill, "mtkd")
+        assert not (project.folder / "output").exists()
+
+    def test_a_method_that_learns_from_one_says_that_it_has_none(self, project):
+        arguments = project.arguments(distill, "mtkd") | {"committee": None}
+        with pytest.raises(InputError, match=r"methods\.mtkd\.weights: its losses need --committee"):
+            distill(**arguments)
+
+    def test_another_one_is_another_training(self, project, monkeypatch, capsys):
+        broken_off(project, monkeypatch, "mtkd")
+        project.committee(seed=5)
+        project.run(distill, "mtkd")
+        assert "going on" not in capsys.readouterr().out
+
+
+class TestPrivilegedTeacher:
+    def test_a_method_that_begins_as_its_decoder_says_that_it_has_none(self, project):
+        arguments = project.arguments(distill, "pisr") | {"privileged": None}
+        with pytest.raises(InputError, match=r"methods\.pisr\.weights: its losses need --privileged"):
+            distill(**arguments)
+
+    def test_another_one_is_another_training(self, project, monkeypatch, capsys):
+        broken_off(project, monkeypatch, "pisr")
+        project.privileged(seed=7)
+        project.run(distill, "pisr")
+        assert "going on" not in capsys.readouterr().out
+
+    def test_one_of_another_student_is_refused(self, project):
+        project.params["students"]["sr"]["backbone"]["blocks"] = 2
+        with pytest.raises(InputError, match=r"methods\.pisr\.start: .*another network than the student"):
+            project.run(distill, "pisr")
+        assert not (project.folder / "output").exists()
 
 
 class TestTeacher:

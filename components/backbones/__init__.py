@@ -7,11 +7,13 @@ from pydantic import model_validator
 
 from components.backbones.backbone import Backbone
 from components.backbones.edsr import Edsr
+from components.backbones.fsrcnn import Fsrcnn
 from components.backbones.rcan import Rcan
 from components.run.params import Choice, build, fits
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
     "edsr": Edsr,
+    "fsrcnn": Fsrcnn,
     "rcan": Rcan,
 }
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -32,7 +32,7 @@ class Backbone(nn.Module, ABC):
         depth: number of stages.
     """
 
-    multiple: ClassVar[int] = 1
+    multiple: int = 1
     scale: int
     depth: int
 

@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from components.backbones.backbone import Backbone
+from components.backbones.luma import LumaBackbone
 
 OUTPUT_HEIGHT, OUTPUT_WIDTH = 720, 1280
 """The output size that the field counts operations for."""
@@ -20,12 +21,16 @@ def count_parameters(network: nn.Module) -> int:
 def count_flops(network: Backbone) -> int:
     """Multiply-adds of convolutions and matrix products for one 1280x720 output, counted as one operation each.
 
-    The papers of the field call this number FLOPs. It is counted on tensors without data, so it costs nothing.
+    The papers of the field call this number FLOPs. It is counted on tensors without data, so it costs nothing. Networks
+    of luma are counted on luma, as published: the bicubic enlargement of the colour is left out.
     """
     counted = copy.deepcopy(network).to("meta").eval()
     step = network.multiple
     height, width = (-(-side // network.scale // step) * step for side in (OUTPUT_HEIGHT, OUTPUT_WIDTH))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        counted(torch.empty(1, 3, height, width, device="meta"))
+        if isinstance(counted, LumaBackbone):
+            counted.restore_luma(torch.empty(1, 1, height, width, device="meta"))
+        else:
+            counted(torch.empty(1, 3, height, width, device="meta"))
     total: int = counter.get_total_flops()
     return total // 2

@@ -58,12 +58,18 @@ def restore(network: Backbone, image: Tensor, tile: int = 512, overlap: int = 64
     return blended / weight
 
 
+def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
+    """Pad `B C h w` on the right and below to a multiple of a side: mirrored, or repeated where too few pixels are."""
+    height, width = images.shape[-2:]
+    bottom, right = -height % multiple, -width % multiple
+    mode = "reflect" if bottom < height and right < width else "replicate"
+    return F.pad(images, (0, right, 0, bottom), mode=mode)
+
+
 def _run(network: Backbone, image: Tensor) -> Tensor:
     height, width = image.shape[-2:]
-    bottom, right = -height % network.multiple, -width % network.multiple
     device = next(network.parameters()).device
-    mode = "reflect" if bottom < height and right < width else "replicate"  # too few pixels to be mirrored
-    restored: Tensor = network(F.pad(image.to(device), (0, right, 0, bottom), mode=mode))
+    restored: Tensor = network(pad_to_multiple(image.to(device), network.multiple))
     return restored[..., : height * network.scale, : width * network.scale].to(image)
 
 

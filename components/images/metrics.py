@@ -19,6 +19,8 @@ Values = NDArray[np.uint8] | NDArray[np.float64]
 Level = TypeVar("Level", np.uint8, np.float64)
 
 PEAK = 255.0
+LUMA = (65.481, 128.553, 24.966)
+"""Share of red, green and blue in BT.601's luma, in levels from black to white: 219 together, black being at 16."""
 LARGEST_PSNR = 100.0
 """dB; what identical images get."""
 
@@ -53,7 +55,7 @@ def to_luma(image: NDArray[np.uint8]) -> NDArray[np.float64]:
 
     MATLAB's `rgb2ycbcr` of an image of doubles. (Of a uint8 image it would round, which changes PSNR by up to 0.1 dB.)
     """
-    luma: NDArray[np.float64] = image @ (np.array([65.481, 128.553, 24.966]) / PEAK) + 16
+    luma: NDArray[np.float64] = image @ (np.array(LUMA) / PEAK) + 16
     return luma
 
 

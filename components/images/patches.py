@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
+from components.images.metrics import LUMA, PEAK
 from components.images.store import Image, Store
 from components.run.errors import InputError
 
@@ -54,13 +55,17 @@ class TrainingPatches(Dataset[Sample]):
         patch: side of the degraded crop in pixels.
         seed: at least 0.
         augment: whether to flip and transpose.
+        gray: whether to give gray images (red = green = blue) with the luma of the stored ones, in floating point.
 
     Raises:
         InputError: no training record, a record smaller than the patch, or a store of another scale.
     """
 
-    def __init__(self, store: Store, task: Degradation, patch: int, seed: int, augment: bool) -> None:
-        self._store, self._task, self._patch, self._seed, self._augment = store, task, patch, seed, augment
+    def __init__(
+        self, store: Store, task: Degradation, patch: int, seed: int, augment: bool, gray: bool = False
+    ) -> None:
+        self._store, self._task, self._patch, self._seed = store, task, patch, seed
+        self._augment, self._gray = augment, gray
         self._records = store.records("training")
         if task.scale != store.scale:
             raise InputError(f"the image store has scale {store.scale}, the task {task.scale}: rerun build_lmdb.")
@@ -85,7 +90,8 @@ class TrainingPatches(Dataset[Sample]):
         pair = self._store.crop(record, top, left, self._patch, self._patch)
         clean = np.ascontiguousarray(_turned(pair.clean, turns))
         degraded = self._task.degrade(clean, random) if pair.degraded is None else _turned(pair.degraded, turns)
-        return Sample(degraded=_planes(degraded), clean=_planes(clean), seed=torch.tensor(seed))
+        planes = _gray_planes if self._gray else _planes
+        return Sample(degraded=planes(degraded), clean=planes(clean), seed=torch.tensor(seed))
 
 
 class StepSampler(Sampler[list[int]]):
@@ -140,3 +146,9 @@ def _planes(image: Image) -> torch.Tensor:
     """Turn uint8 `H W 3` into float32 `3 H W` in [0, 1]."""
     # By NumPy, whose one thread is faster here than those that torch starts for a patch of 128 pixels.
     return torch.from_numpy(np.divide(image.transpose(2, 0, 1), np.float32(255), dtype=np.float32, order="C"))
+
+
+def _gray_planes(image: Image) -> torch.Tensor:
+    """Turn uint8 `H W 3` into float32 `3 H W` in [0, 1] with three equal planes and the luma of the image."""
+    level = (image @ (np.array(LUMA) / (sum(LUMA) * PEAK))).astype(np.float32)
+    return torch.from_numpy(np.stack([level] * 3))

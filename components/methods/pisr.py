@@ -42,6 +42,9 @@ class Pisr(Distillation):
             (`C` in the release), each `position` (`HW`), or the `sample` (`CHW`).
         form: of the loss, see `negative_log_likelihood`.
         start: `decoder`, as published; or `random`, to see what the features alone give.
+        feature_range: what the features of both networks are divided by before they are compared (ours): 1, as
+            released, for networks that compute in [0, 1] as FSRCNN does; 255 for those that compute in 0..255. The
+            released factors and weight fit features of about 1.
 
     Raises:
         InputError: the privileged teacher's decoder is not the student's network.
@@ -57,9 +60,10 @@ class Pisr(Distillation):
         spread: Spread = "element",
         form: Form = "released",
         start: Literal["decoder", "random"] = "decoder",
+        feature_range: Annotated[float, Field(gt=0)] = 1.0,
     ) -> None:
         super().__init__(setting)
-        self.distribution, self.form = distribution, form
+        self.distribution, self.form, self.feature_range = distribution, form, feature_range
         self.heads = nn.ModuleList()
         self.cuts = matching_cuts(setting.student, depths) if "variational" in setting.terms else ()
         if self.cuts:
@@ -85,8 +89,9 @@ class Pisr(Distillation):
             theirs = heads_of(self.privileged.network, batch.clean, self.cuts)
         distances = []
         for head, one, other in zip(self.heads, ours.states, theirs.states, strict=True):
-            location, spread = head(one.features)
-            distances.append(negative_log_likelihood(location, spread, other.features, self.distribution, self.form))
+            location, spread = head(one.features / self.feature_range)
+            features = other.features / self.feature_range
+            distances.append(negative_log_likelihood(location, spread, features, self.distribution, self.form))
         losses: dict[str, Tensor] = {}
         if "reconstruction" in self.setting.terms:
             losses["reconstruction"] = F.l1_loss(ours.restore(), batch.clean)

@@ -18,14 +18,18 @@ class SuperResolution(Task):
 
     Args:
         scale: 2, 3, 4 or 8.
+        gray: trains on gray images with the luma of the photographs, as luma networks are published (FSRCNN, VDSR,
+            IDN, PISR): red, green and blue are equal, so that the L1 of RGB is the L1 of luma in 16..235 times
+            255/219. They are made from the 8-bit colours and not rounded again. Nothing else changes: test images
+            keep their colours, and the protocol measures luma anyway.
     """
 
     packed: ClassVar[bool] = True
 
-    def __init__(self, scale: Literal[2, 3, 4, 8]) -> None:
+    def __init__(self, scale: Literal[2, 3, 4, 8], gray: bool = False) -> None:
         if scale not in {2, 3, 4, 8}:
             raise InputError(f"super-resolution by {scale} is not supported: write scale 2, 3, 4 or 8")
-        self.scale = scale
+        self.scale, self.gray = scale, gray
         self.protocol = f"luma Y, 8 bits, {scale} pixels cropped from each side"
 
     def crop(self, clean: Image) -> Image:

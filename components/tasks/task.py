@@ -19,11 +19,13 @@ class Task(ABC):
         scale: clean size over degraded size; 1 for tasks of equal size.
         packed: whether the degraded images are made once, when the LMDB is built (True), or drawn for every crop.
         protocol: one line for the report: what PSNR and SSIM are computed on.
+        gray: whether training crops are made gray, in floating point.
     """
 
     packed: ClassVar[bool]
     scale: int
     protocol: str
+    gray: bool = False
 
     @abstractmethod
     def crop(self, clean: Image) -> Image:

@@ -31,13 +31,14 @@ class Teacher(Params):
         backbone: its architecture.
         checkpoint: file of published weights, relative to the folder of fetched sources (`<source>/<file>`).
         training: how it is trained where no checkpoint is given.
-        expected: the score without which the run stops.
+        expected: the score without which the run stops; only a further member of a committee, which is measured
+            within it, may lack one.
     """
 
     backbone: BackboneChoice
     checkpoint: str | None = None
     training: Training | None = None
-    expected: Expected
+    expected: Expected | None = None
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:

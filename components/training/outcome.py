@@ -11,6 +11,7 @@ import numpy as np
 from components.backbones.backbone import Backbone
 from components.backbones.weights import save_network
 from components.images.store import Store
+from components.methods.method import Network
 from components.run.files import write_text, written_whole
 from components.tasks.evaluation import network_restorer
 from components.tasks.task import Task
@@ -20,7 +21,7 @@ HISTORY = "history.csv"
 VALIDATION = "validation.csv"
 
 
-def write_outcome(folder: Path, name: str, trained: Trained[Backbone], description: Mapping[str, Any]) -> None:
+def write_outcome(folder: Path, name: str, trained: Trained[Network], description: Mapping[str, Any]) -> None:
     """Write `<name>.safetensors`, `history.csv` and `validation.csv` into a folder, all or nothing."""
     with written_whole(folder) as partial:
         partial.mkdir()

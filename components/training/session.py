@@ -72,7 +72,9 @@ class Session:
             network=network,
             method=make_method(network, accelerator.device),
             weights=weights,
-            patches=TrainingPatches(store, self.task, self.recipe.patch, self.recipe.seed, augment=True),
+            patches=TrainingPatches(
+                store, self.task, self.recipe.patch, self.recipe.seed, augment=True, gray=self.task.gray
+            ),
             recipe=self.recipe,
             validate=validate(store),
             checkpoint=checkpoint,

@@ -21,6 +21,7 @@ from tests.closed_form import closed_form
 
 SMALL: dict[str, dict[str, Any]] = {
     "edsr": {"channels": 8, "blocks": 10},
+    "fsrcnn": {"channels": 8, "shrunk_channels": 4, "mappings": 8},
     "rcan": {"channels": 8, "groups": 10, "blocks": 1, "reduction": 1},
 }
 """Arguments that make each network of the table quick, with ten stages."""

@@ -3,6 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from skimage.color import rgb2ycbcr
 from torch.utils.data import DataLoader
 
 from components.images.patches import StepSampler, TrainingPatches
@@ -118,6 +119,19 @@ def test_every_corner_of_the_degraded_grid_is_drawn_equally_often(tmp_path):
     corners = Counter(tuple(pixels(patches[number]["degraded"])[0, 0, :2].tolist()) for number in range(600))
     assert set(corners) == {(top, left) for top in (0, 1, 2) for left in (0, 1)}
     assert all(60 < count < 140 for count in corners.values())
+
+
+def test_gray_samples_have_three_equal_planes_and_the_luma_of_the_others_unrounded(tmp_path, patches):
+    gray = TrainingPatches(Store(tmp_path / "lmdb"), Bicubic(), patch=8, seed=3, augment=True, gray=True)
+    for number in range(8):
+        for name in ("degraded", "clean"):
+            colour, level = pixels(patches[number][name]), gray[number][name]
+            assert level.dtype == torch.float32
+            assert torch.equal(level[0], level[1])
+            assert torch.equal(level[0], level[2])
+            luma = rgb2ycbcr(np.repeat(level[:1].permute(1, 2, 0).double().numpy(), 3, axis=2))[..., 0]
+            np.testing.assert_allclose(luma, rgb2ycbcr(colour)[..., 0], atol=3e-5)
+        assert torch.equal(gray[number]["seed"], patches[number]["seed"])
 
 
 def test_each_sample_has_a_seed_of_its_own(patches):

@@ -55,6 +55,10 @@ def s3_server():
         server.stop()
 
 
+# Sums of what was sent, which would betray what the proxy does to it.
+DROPPED = {"content-md5", "content-length", "expect", "transfer-encoding"}
+
+
 class Proxy:
     """Passes requests on to the server, but for what `spoil` says of them.
 
@@ -67,52 +71,10 @@ class Proxy:
     """
 
     def __init__(self, target):
+        self.target = target
         self.spoil = lambda method, path: None
         self.seen = []
-        proxy = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def handle_request(self):
-                proxy.seen.append((self.command, self.path))
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                fault = proxy.spoil(self.command, self.path)
-                if isinstance(fault, int):
-                    self.answer(fault, {}, b"")
-                    return
-                if fault == "cut" and body:
-                    self.close_connection = True
-                    return
-                headers = {key: value for key, value in self.headers.items() if key.lower() not in DROPPED}
-                if fault in {"empty", "half"}:
-                    body = body[: 0 if fault == "empty" else len(body) // 2]
-                connection = http.client.HTTPConnection(target.host, target.port, timeout=30)
-                headers["Content-Length"] = str(len(body))
-                connection.request(self.command, self.path, body, headers)
-                answer = connection.getresponse()
-                content = answer.read()
-                connection.close()
-                self.answer(answer.status, dict(answer.getheaders()), content, cut=fault == "cut")
-
-            def answer(self, status, headers, content, *, cut=False):
-                self.send_response_only(status)
-                size = headers.get("Content-Length", str(len(content)))
-                for key, value in headers.items():
-                    if key.lower() not in {"content-length", "connection", "transfer-encoding"}:
-                        self.send_header(key, value)
-                self.send_header("Content-Length", size)
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(content[: len(content) // 2] if cut else content)
-                self.close_connection = cut
-
-            def log_message(self, *_):
-                pass
-
-        for method in ("GET", "PUT", "HEAD", "POST", "DELETE"):
-            setattr(Handler, f"do_{method}", Handler.handle_request)
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"proxy": self}))
         self.port = self.server.server_port
 
     @contextmanager
@@ -127,5 +89,44 @@ class Proxy:
             thread.join()
 
 
-# Sums of what was sent, which would betray what the proxy does to it.
-DROPPED = {"content-md5", "content-length", "expect", "transfer-encoding"}
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    proxy = None
+
+    def handle_request(self):
+        self.proxy.seen.append((self.command, self.path))
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        fault = self.proxy.spoil(self.command, self.path)
+        if isinstance(fault, int):
+            self.answer(fault, {}, b"")
+        elif fault == "cut" and body:
+            self.close_connection = True
+        else:
+            kept = {"empty": 0, "half": len(body) // 2}.get(fault, len(body))
+            self.answer(*self.passed_on(body[:kept]), cut=fault == "cut")
+
+    def passed_on(self, body):
+        headers = {key: value for key, value in self.headers.items() if key.lower() not in DROPPED}
+        connection = http.client.HTTPConnection(self.proxy.target.host, self.proxy.target.port, timeout=30)
+        connection.request(self.command, self.path, body, headers | {"Content-Length": str(len(body))})
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        return answer.status, dict(answer.getheaders()), content
+
+    def answer(self, status, headers, content, *, cut=False):
+        self.send_response_only(status)
+        size = headers.get("Content-Length", str(len(content)))
+        for key, value in headers.items():
+            if key.lower() not in {"content-length", "connection", "transfer-encoding"}:
+                self.send_header(key, value)
+        self.send_header("Content-Length", size)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content[: len(content) // 2] if cut else content)
+        self.close_connection = cut
+
+    def log_message(self, *_):
+        pass
+
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = handle_request  # noqa: N815 -- names that the base class looks for

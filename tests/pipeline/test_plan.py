@@ -122,7 +122,10 @@ class TestTargets:
         assert list(plan(clone, "--targets", "distill")) == ["fetch@sr", "distill@sr-scratch", "distill@sr-logits"]
 
     def test_an_unknown_one_is_named(self, clone):
-        assert "Did you mean 'distill@sr-logits'?" in clone.pipeline("plan", "--targets", "distil@sr-logits", code=2).stderr
+        assert (
+            "Did you mean 'distill@sr-logits'?"
+            in clone.pipeline("plan", "--targets", "distil@sr-logits", code=2).stderr
+        )
 
 
 class TestWords:
@@ -151,7 +154,7 @@ class TestWords:
 
 
 def test_the_plan_is_what_dvc_then_does(clone):
-    """Restoring the data first, `dvc repro` runs the stages of the plan, and of the uncertain ones those that have to."""
+    """Of the uncertain stages, those that have to."""
     params_with(clone.folder, "images: 4", "images: 5")
     found = plan(clone)
     (clone.folder / ".dvc" / "config.local").write_text(
@@ -170,7 +173,7 @@ def test_entries_are_written_by_dvc_itself():
 
 
 def test_help_is_quick_and_imports_no_dvc(project):
-    code = "import sys; sys.argv[1:] = ['plan', '--help']\ntry:\n    from pipeline.__main__ import main; main(sys.argv[1:])\n"
-    code += "finally:\n    print('dvc.repo' in sys.modules)"
+    code = "import sys\nfrom pipeline.__main__ import main\n"
+    code += "try:\n    main(['plan', '--help'])\nfinally:\n    print('dvc.repo' in sys.modules)"
     ended = subprocess.run([project.words()[0], "-c", code], **project.settings(), check=False)
     assert ended.stdout.splitlines()[-1] == "False"

@@ -34,6 +34,7 @@ def wait_for(condition, seconds=120):
 
 
 class TestWholeRun:
+    @pytest.mark.slow
     def test_runs_what_is_new_then_nothing_then_what_a_parameter_changes(self, project, s3):
         """And leaves the lock, the objects and the scores that `dvc repro` and `dvc push` leave."""
         bucket = s3.bucket()
@@ -71,6 +72,21 @@ class TestWholeRun:
                 assert outcome(reproduced.task(name, OVERRIDE).stdout, name) == expected
             found.append((reproduced.locks / "evaluate@sr-logits").read_text())
         assert found[0] == found[1]
+
+    @pytest.mark.parametrize("loss", ["entry damaged", "output gone"])
+    def test_runs_where_the_earlier_run_is_not_whole(self, loss, reproduced):
+        remote = reproduced.folder.parent / "remote"
+        before = {path for path in remote.rglob("*") if path.is_file()}
+        reproduced.fragment("fetch@sr")
+        reproduced.task("distill@sr-logits", OVERRIDE)
+        new = {path for path in remote.rglob("*") if path.is_file()} - before
+        (entry,) = (path for path in new if "runs" in path.parts)
+        if loss == "entry damaged":
+            entry.write_text(entry.read_text().replace("steps.py distill", "steps.py other"))
+        else:
+            next(path for path in new if path != entry and path.suffix != ".dir").unlink()
+        assert outcome(reproduced.task("distill@sr-logits", OVERRIDE).stdout, "distill@sr-logits") == "runs"
+        assert outcome(reproduced.task("distill@sr-logits", OVERRIDE).stdout, "distill@sr-logits") == "run before"
 
     def test_of_a_revision_in_a_repository(self, reproduced, tmp_path):
         reproduced.git("clone", "--quiet", "--bare", ".", str(tmp_path / "origin.git"))
@@ -216,10 +232,14 @@ class TestRemoteFaults:
         proxy.spoil = lambda method, path: None
         assert outcome(behind.task("distill@sr-logits", OVERRIDE).stdout, "distill@sr-logits") == "runs"
 
-    def test_a_server_that_stores_nothing_and_says_success_fails_the_task(self, behind, proxy):
+    def test_a_server_that_stores_nothing_and_says_success_fails_the_task(self, behind, proxy, s3):
+        bucket = behind.environment["DVC_REMOTE_URL"].split("/")[2]
+        lists = {key for key in s3.objects(bucket) if key.endswith(".dir")}
         proxy.spoil = lambda method, path: "empty" if method == "PUT" else None
         ended = behind.task("distill@sr-logits", OVERRIDE, code=2)
         assert "0 bytes were stored of" in ended.stderr
+        # What has a list of files counts as whole, so the list goes last.
+        assert {key for key in s3.objects(bucket) if key.endswith(".dir")} == lists
         assert not (behind.locks / "distill@sr-logits").exists()
 
     def test_a_wrong_secret_is_told_and_not_shown(self, behind, proxy):
@@ -288,6 +308,7 @@ class TestInterrupted:
 
 
 class TestParallel:
+    @pytest.mark.slow
     def test_tasks_share_a_cache(self, reproduced, tmp_path):
         reproduced.fragment("fetch@sr")
         shared = {"DVC_CACHE_DIR": str(tmp_path / "cache"), "CHECKPOINT_DIR": str(tmp_path / "checkpoints")}

@@ -126,7 +126,7 @@ class TestRevision:
         assert (here.folder / "params.yaml").read_text() == "mine: 1\n"
 
     def test_an_unknown_one_is_named_with_its_neighbour(self, here, tmp_path):
-        with pytest.raises(PipelineError, match="--revision mian: no branch, tag or commit of .* Did you mean 'main'"):
+        with pytest.raises(PipelineError, match=r"--revision mian: no branch, tag or commit of .* Did you mean 'main'"):
             working_copy("mian", str(here.folder), {}).__enter__()
         with pytest.raises(PipelineError, match="--revision mian: no commit of this clone"):
             working_copy("mian", "", {}).__enter__()
@@ -171,9 +171,13 @@ class TestOverrides:
 
 class TestEnd:
     def test_nothing_is_left_after_an_error(self, here):
-        with pytest.raises(ZeroDivisionError), working_copy("", "", {}) as copy:
-            (copy.folder / "data").mkdir()
-            1 / 0  # noqa: B018
+        def fail():
+            with working_copy("", "", {}) as copy:
+                (copy.folder / "data").mkdir()
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            fail()
         assert list(here.workspaces.iterdir()) == []
 
     def test_the_copy_is_kept_on_request_and_its_place_told(self, here, capsys):
@@ -182,9 +186,15 @@ class TestEnd:
         assert copy.folder.exists()
         assert f"kept: {copy.folder.parent}" in capsys.readouterr().out
 
-    def test_a_place_that_is_not_there_is_named(self, here, monkeypatch):
-        monkeypatch.setenv("WORKSPACE_ROOT", "/nowhere/at/all")
-        with pytest.raises(PipelineError, match="WORKSPACE_ROOT: /nowhere/at/all: No such file"):
+    def test_the_place_is_made(self, here, monkeypatch, tmp_path):
+        monkeypatch.setenv("WORKSPACE_ROOT", str(tmp_path / "deep" / "place"))
+        with working_copy("", "", {}) as copy:
+            assert copy.folder.is_relative_to(tmp_path / "deep" / "place")
+
+    def test_a_place_that_can_not_be_made_is_named(self, here, monkeypatch, tmp_path):
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("WORKSPACE_ROOT", str(tmp_path / "file" / "place"))
+        with pytest.raises(PipelineError, match=r"WORKSPACE_ROOT: .*/file/place: Not a directory"):
             working_copy("", "", {}).__enter__()
 
 
@@ -227,7 +237,7 @@ class TestCheckpoints:
         (tmp_path / "one" / ".cache" / "downloads" / "b.tar").write_text("y")
         assert (tmp_path / "two" / ".cache" / "checkpoints" / "a.pt").read_text() == "x"
         assert (tmp_path / "two" / ".cache" / "downloads" / "b.tar").read_text() == "y"
-        assert os.listdir(tmp_path / "shared") == ["abc"]
+        assert [path.name for path in (tmp_path / "shared").iterdir()] == ["abc"]
 
     def test_stay_in_the_copy_without_a_place(self, tmp_path, monkeypatch):
         monkeypatch.delenv("CHECKPOINT_DIR", raising=False)

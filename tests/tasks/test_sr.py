@@ -113,6 +113,15 @@ def test_the_protocol_is_told() -> None:
     assert task(3).protocol == "luma Y, 8 bits, 3 pixels cropped from each side"
 
 
+def test_gray_changes_neither_degradation_nor_scores(photograph: Image, pair: tuple[Image, Image]) -> None:
+    """It is about training crops alone."""
+    gray = SuperResolution(4, gray=True)
+    assert (gray.gray, task(4).gray) == (True, False)
+    clean = gray.crop(photograph)
+    assert np.array_equal(gray.degrade(clean, RANDOM), task(4).degrade(clean, RANDOM))
+    assert gray.measure(*pair) == task(4).measure(*pair)
+
+
 def test_identical_images_get_100_db(photograph: Image) -> None:
     assert task(2).measure(photograph, photograph) == {"psnr": 100.0, "ssim": pytest.approx(1.0)}
 

@@ -7,7 +7,11 @@ import torch
 import torch.nn.functional as F
 from accelerate.state import AcceleratorState
 
+from components.backbones import BackboneChoice, build_backbone
+from components.backbones.aggregator import Aggregator
+from components.backbones.committee import Committee, Panel
 from components.backbones.edsr import Edsr
+from components.backbones.privileged_teacher import PrivilegedTeacher
 from components.backbones.vq_autoencoder import VqAutoencoder
 from components.backbones.vqgan import VqganEncoder
 from components.images.patches import TrainingPatches
@@ -25,6 +29,9 @@ PARAMS = read_params(Path(__file__).parents[2] / "params.yaml")
 
 # Refreshed after steps 2, 4, 6, 9 and 12: a run of 12 steps that is killed behind its sixth has some on either side.
 HISTORY = {"intervals": [2, 3], "phase": 6}
+
+RCAN = {"name": "rcan", "channels": 8, "groups": 1, "blocks": 1, "reduction": 2}
+AGGREGATOR = {"channels": 8, "depths": [2], "heads": 2, "window": 4, "tail": 8}
 
 
 class Dropping(Edsr):
@@ -78,11 +85,11 @@ def write_store(folder, scale=2, training=4):
     return folder
 
 
-def batch(scale=2, size=3, step=1, seed=7):
+def batch(scale=2, size=3, step=1, seed=7, side=8):
     """Random numbers as training crops."""
     generator = torch.Generator().manual_seed(seed)
-    degraded = torch.rand(size, 3, 8, 8, generator=generator)
-    clean = torch.rand(size, 3, 8 * scale, 8 * scale, generator=generator)
+    degraded = torch.rand(size, 3, side, side, generator=generator)
+    clean = torch.rand(size, 3, side * scale, side * scale, generator=generator)
     return Batch(degraded, clean, torch.arange(size) + 100, step)
 
 
@@ -102,6 +109,30 @@ def autoencoder(seed=3):
     return VqAutoencoder(encoder(seed))
 
 
+def rcan(seed=9, scale=2):
+    torch.manual_seed(seed)
+    return build_backbone(BackboneChoice(**RCAN), scale)
+
+
+def aggregator(scale=2, seed=4):
+    torch.manual_seed(seed)
+    return Aggregator(scale, 2, **AGGREGATOR)
+
+
+def panel(scale=2):
+    return Panel({"teacher": edsr(seed=2, scale=scale, blocks=2), "rcan": rcan(scale=scale)})
+
+
+def committee(scale=2, seed=4):
+    return Committee(panel(scale), aggregator(scale, seed))
+
+
+def privileged(scale=2, seed=6):
+    """Its decoder is as the students are."""
+    decoder = edsr(seed, scale)
+    return PrivilegedTeacher(decoder, channels=8, shrunk_channels=4)
+
+
 def choice(name, terms=None, **changes):
     """A method as params.yaml has it, with all its terms or those named."""
     entry = PARAMS["methods"][name]
@@ -119,7 +150,14 @@ def refreshing(name):
 def setting(student, terms, seed=5, scale=2):
     teacher = Frozen(edsr(seed=2, scale=scale, blocks=2))
     return Setting(
-        student, frozenset(terms), seed, teacher, build=another(scale), load_encoder=lambda: Frozen(encoder())
+        student,
+        frozenset(terms),
+        seed,
+        teacher,
+        build=another(scale),
+        load_encoder=lambda: Frozen(encoder()),
+        load_committee=lambda: Frozen(committee(scale)),
+        load_privileged=lambda: Frozen(privileged(scale)),
     )
 
 

@@ -1,0 +1,138 @@
+"""Step: several teachers become one: MTKD's aggregator of their images, trained on the clean ones."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, field_validator
+
+from components.backbones.aggregator import Aggregator
+from components.backbones.committee import Committee
+from components.backbones.committee_weights import load_panel, save_committee
+from components.images.store import Store
+from components.methods.method import Frozen
+from components.run.errors import InputError
+from components.run.files import write_json, written_whole
+from components.run.params import Params, bind
+from components.run.step import run_step
+from components.tasks import TaskChoice, build_task
+from components.training.aggregation import Aggregation
+from components.training.gate import refuse_unchecked
+from components.training.loop import Row, Trained
+from components.training.outcome import HISTORY, VALIDATION, validation_on, write_rows
+from components.training.recipe import Training
+from components.training.session import Session
+
+MAIN = "teacher"
+"""Name of the task's own teacher in the committee."""
+
+
+class CommitteeRecipe(Params):
+    """Who sits in the committee beside the task's teacher, and the aggregator of their images.
+
+    Attributes:
+        members: names of further teachers, folders of `train_committee`'s `--members`; their order does not matter.
+        tolerance: how much less PSNR (dB) than its best teacher still passes, on the validation images.
+        aggregator: arguments of `Aggregator`, without the scale and the number of teachers.
+        training: how it is trained.
+    """
+
+    members: Annotated[tuple[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], ...], Field(min_length=1)]
+    tolerance: float = Field(ge=0)
+    aggregator: dict[str, Any]
+    training: Training
+
+    @field_validator("members")
+    @classmethod
+    def _each_once(cls, members: tuple[str, ...]) -> tuple[str, ...]:
+        if len({MAIN, *members}) != len(members) + 1:
+            raise ValueError(f"a name stands there twice, or is {MAIN!r}, which is the task's own teacher")
+        return members
+
+    @field_validator("aggregator")
+    @classmethod
+    def _fits(cls, aggregator: dict[str, Any]) -> dict[str, Any]:
+        return bind("", Aggregator, aggregator, skip=2)
+
+
+def train_committee(
+    task: TaskChoice,
+    committee: CommitteeRecipe,
+    lmdb: Path,
+    teacher: Path,
+    check: Path,
+    members: Path,
+    output: Path,
+    scores: Path,
+) -> None:
+    """Train the aggregator of the images of several frozen teachers, and store it together with them.
+
+    Args:
+        task: the task, whose scale all teachers have.
+        committee: its further members, its aggregator and the recipe.
+        lmdb: the image store to train on.
+        teacher: weights of the task's teacher.
+        check: what `check_teacher` wrote about these weights.
+        members: folder of the further teachers, `<name>/teacher.safetensors`.
+        output: folder to write `committee.safetensors`, `history.csv` and `validation.csv` to.
+        scores: JSON file to write: PSNR and SSIM on the validation images, of the committee and of each teacher.
+
+    Raises:
+        InputError: teachers of different scales, one that was not checked, or a committee that is worse than one of its
+            teachers alone; nothing is written then.
+    """
+    restoration = build_task(task)
+    files = {MAIN: teacher} | {name: members / name / "teacher.safetensors" for name in committee.members}
+    refuse_unchecked(teacher, check)
+    panel = Frozen(load_panel(files))
+
+    def make_method(_: Aggregator, device: torch.device) -> Aggregation:
+        panel.network.to(device)
+        return Aggregation(panel)
+
+    def measure(store: Store) -> Callable[[Aggregator], Row]:
+        measured = validation_on(store, restoration)
+        return lambda network: measured(Committee(panel.network, network))
+
+    def write(trained: Trained[Aggregator]) -> None:
+        alone = validation_on(Store(lmdb), restoration)
+        teachers = {name: alone(one) for name, one in panel.network.named_teachers().items()}
+        together = {name: value for name, value in trained.validation[-1].items() if name != "step"}
+        _refuse_worse(together, teachers, committee.tolerance)
+        with written_whole(output) as partial:
+            partial.mkdir()
+            whole = Committee(panel.network, trained.network)
+            save_committee(partial / "committee.safetensors", whole, committee.aggregator, files)
+            write_rows(partial / HISTORY, trained.history)
+            write_rows(partial / VALIDATION, trained.validation)
+        write_json(scores, {"committee": together, "teachers": teachers})
+
+    Session(
+        title="train committee",
+        task=restoration,
+        recipe=committee.training,
+        lmdb=lmdb,
+        values={"task": task, "committee": committee},
+        files=list(files.values()),
+    ).run(
+        make_network=lambda: Aggregator(restoration.scale, len(files), **committee.aggregator),
+        make_method=make_method,
+        weights={"reconstruction": 1.0},
+        validate=measure,
+        write=write,
+    )
+
+
+def _refuse_worse(together: Row, teachers: dict[str, Row], tolerance: float) -> None:
+    best = max(teachers, key=lambda name: teachers[name]["psnr"])
+    if together["psnr"] < teachers[best]["psnr"] - tolerance:
+        raise InputError(
+            f"the committee reaches {together['psnr']:.2f} dB on the validation images, its teacher {best!r} alone "
+            f"{teachers[best]['psnr']:.2f} dB (tolerance {tolerance:.2f}): a student would learn less from it. "
+            "Train it longer, or make its aggregator wider (params.yaml: committees)."
+        )
+
+
+if __name__ == "__main__":
+    run_step(train_committee, distributed=True)

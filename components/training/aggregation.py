@@ -1,0 +1,31 @@
+"""What trains MTKD's aggregator."""
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from components.backbones.aggregator import Aggregator
+from components.backbones.committee import Panel
+from components.methods.method import Batch, Frozen, Method
+
+
+class Aggregation(Method[Aggregator]):
+    """L1 of the aggregated image to the clean one (MTKD, first stage): `reconstruction = mean|A(T_1(x)..T_n(x)) - y|`.
+
+    Args:
+        panel: the frozen teachers, in the order that the aggregator learns.
+    """
+
+    terms: ClassVar[frozenset[str]] = frozenset({"reconstruction"})
+
+    def __init__(self, panel: Frozen[Panel]) -> None:
+        super().__init__()
+        self.panel = panel
+
+    def forward(self, network: Aggregator, batch: Batch) -> dict[str, Tensor]:
+        """Loss of one batch."""
+        with torch.no_grad():
+            images = self.panel.network(batch.degraded)
+        return {"reconstruction": F.l1_loss(network(images), batch.clean)}
