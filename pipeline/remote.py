@@ -81,12 +81,7 @@ class Remote:
 
     def get(self, key: str, path: Path) -> None:
         """Read an object that proves itself by its name; whoever reads the file does that."""
-        partial = partial_of(path)
-        try:
-            self._patiently(key, lambda: self.store.get(key, partial))
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        self._patiently(key, lambda: self.store.get(key, path))
 
     def keys(self, prefix: str) -> list[str]:
         """Keys below a prefix, the oldest first."""

@@ -12,7 +12,7 @@ from dvc.utils.serialize import load_yaml
 
 from pipeline.cache_objects import CacheObject, contents, roots
 from pipeline.remote import Remote
-from pipeline.stores import md5_of
+from pipeline.stores import Missing, md5_of, partial_of
 
 
 def cache_key(stage: Any) -> str | None:
@@ -67,17 +67,33 @@ class RunCache:
         """Entries of the runs with a key, the last first; those of the cache before those of the remote."""
         here = self._folder(key)
         known = sorted(here.iterdir(), key=lambda path: path.stat().st_mtime) if here.exists() else []
-        yield from (entry for path in reversed(known) if (entry := _read(path)))
+        for path in reversed(known):
+            if entry := _read(path, path.name):
+                yield entry
+            else:
+                _remove(path)
         if self.remote is None:
             return
-        seen = {path.name for path in known}
         for found in reversed(self.remote.keys(f"runs/{key[:2]}/{key}")):
             path = here / found.rpartition("/")[2]
-            if path.name not in seen:
-                here.mkdir(parents=True, exist_ok=True)
-                self.remote.get(found, path)
-                if entry := _read(path):
-                    yield entry
+            if not path.exists() and (entry := self._fetched(self.remote, found, path)):
+                yield entry
+
+    def _fetched(self, remote: Remote, found: str, path: Path) -> dict[str, Any] | None:
+        """An entry of the remote, which the cache has from then on, if it is whole."""
+        partial = partial_of(self.folder / path.name)
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            remote.get(found, partial)
+            entry = _read(partial, path.name)
+            if entry:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                partial.replace(path)
+        except Missing:
+            return None  # cleared since it was listed
+        finally:
+            partial.unlink(missing_ok=True)
+        return entry
 
     def _folder(self, key: str) -> Path:
         return self.folder / key[:2] / key
@@ -87,10 +103,17 @@ class RunCache:
         return f"runs/{key[:2]}/{key}/{value}"
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path, name: str) -> dict[str, Any] | None:
     """An entry, if it is whole: its name is the hash of what it says."""
     try:
-        entry = load_yaml(str(path))
-        return dict(entry) if _get_cache_hash(dict(entry)) == path.name else None
-    except (DvcException, AttributeError, TypeError):
+        entry = dict(load_yaml(str(path)))
+        return entry if _get_cache_hash(dict(entry)) == name else None
+    except (DvcException, AttributeError, TypeError, ValueError):
         return None
+
+
+def _remove(path: Path) -> None:
+    """Remove a damaged entry, which DVC would keep, and a folder without entries, over which DVC stumbles."""
+    path.unlink(missing_ok=True)
+    if not any(path.parent.iterdir()):
+        path.parent.rmdir()

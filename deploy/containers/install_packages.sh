@@ -1,7 +1,8 @@
 #!/bin/sh
 # Runs inside the build (see Dockerfile): installs what a stage imports into /opt/venv, takes off what none reads, and
 # leaves it in /layers/torch and /layers/others, the image's two layers of packages. Arguments: the files of
-# requirements and constraints. TORCH picks torch's build: `cuda` is the one on PyPI; `cpu`, `cu126`, ... are PyTorch's other ones.
+# requirements and constraints. TORCH picks torch's build: `cuda` is the one on PyPI; `cpu`, `cu126`, ... are others
+# of PyTorch's.
 set -eu
 requirements="$1"
 constraints="$2"

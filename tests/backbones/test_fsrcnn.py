@@ -82,7 +82,8 @@ class TestPublishedWeights:
     ) -> None:
         """By resizing the clean images to it, which smoothes them, not by a crop; only bird is one of 3 by itself."""
         task, restorer = SuperResolution(3), network_restorer(published(checkpoints, 3))
-        resized, cropped = [], []
+        resized: list[float] = []
+        cropped: list[float] = []
         for path in sorted((benchmarks / "Set5" / "HR").glob("*.png")):
             image = read_image(path)
             size = (image.shape[1] // 3 * 3, image.shape[0] // 3 * 3)

@@ -1,5 +1,7 @@
 """Networks of luma as networks of RGB: which luma, and whose colour."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ from components.images.bicubic import resize
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-PHOTOGRAPH = data.chelsea()[100:148, 200:260]
+PHOTOGRAPH = data.chelsea()[100:148, 200:260]  # type: ignore[no-untyped-call]
 
 
 def planes(image: np.ndarray) -> Tensor:
@@ -57,7 +59,7 @@ def test_the_result_has_the_restored_luma_and_the_chroma_of_the_bicubic_image(sc
     luma = torch.rand(1, 1, 48 * scale, 60 * scale, dtype=torch.float64) * 0.8 + 0.06
     joined = Nothing.join(luma, planes(PHOTOGRAPH))
     torch.testing.assert_close(to_luma(joined), luma, rtol=0, atol=1e-12)
-    chroma = [resize(np.round(rgb2ycbcr(PHOTOGRAPH)[..., 1:]).astype(np.uint8), scale)] if scale > 1 else []
+    chroma = [resize(np.round(rgb2ycbcr(PHOTOGRAPH)[..., 1:]).astype(np.uint8), Fraction(scale))] if scale > 1 else []
     expected = chroma[0] if chroma else rgb2ycbcr(PHOTOGRAPH)[..., 1:]
     found = rgb2ycbcr(joined[0].permute(1, 2, 0).numpy())[..., 1:]
     np.testing.assert_allclose(found, expected, atol=2.0 if chroma else 1e-9)

@@ -141,14 +141,15 @@ class TestVariational:
         assert loss.isfinite()
         assert spread.grad.isfinite().all()
 
-    def test_compares_with_what_the_teacher_has_of_the_clean_image(self):
+    @pytest.mark.parametrize("unit", [1.0, 255.0])
+    def test_compares_with_what_the_teacher_has_of_the_clean_image_in_units_of_its_range(self, unit):
         student, taught = tiny.edsr(), tiny.privileged()
-        method, batch = built(student=student, loaded=taught), tiny.batch()
+        method, batch = built(student=student, loaded=taught, feature_range=unit), tiny.batch()
         before = method(student, batch)["variational"]
         assert not torch.equal(method(student, batch._replace(clean=batch.clean.flip(0)))["variational"], before)
         _, (features,) = taught.forward_tapped(batch.clean, [1.0])
         _, (ours,) = student.forward_tapped(batch.degraded, [1.0])
-        expected = negative_log_likelihood(*method.heads[0](ours), features, "laplace", "released")
+        expected = negative_log_likelihood(*method.heads[0](ours / unit), features / unit, "laplace", "released")
         torch.testing.assert_close(before, expected, rtol=1e-6, atol=0)
 
 
@@ -180,6 +181,7 @@ class TestWrongParams:
             ({"distribution": "cauchy"}, "distribution.*'laplace' or 'gaussian'"),
             ({"spread": "C"}, "spread.*'element', 'channel', 'position' or 'sample'"),
             ({"form": "official"}, "form.*'released' or 'paper'"),
+            ({"feature_range": 0}, "feature_range"),
             ({"start": "teacher"}, "start.*'decoder' or 'random'"),
         ],
     )
