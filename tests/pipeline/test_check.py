@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.methods import METHODS
 from pipeline.check import check_stage
 from pipeline.graph import Stage, read_graph
 
@@ -77,7 +78,7 @@ def test_a_stage_that_asks_for_an_unknown_entry_does_not_fit(monkeypatch: pytest
     assert wrong != command
     message = check_stage(stage_of(wrong))
     assert message == (
-        "params.yaml: methods: unknown name 'scrtach'. Did you mean 'scratch'? There are: dckd, logits, scratch."
+        f"params.yaml: methods: unknown name 'scrtach'. Did you mean 'scratch'? There are: {', '.join(sorted(METHODS))}."
     )
 
 
@@ -113,7 +114,7 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
         changed("students", key="student"),
         "sections: unknown name 'students'. Did you mean 'student'",
     ),
-    "unknown method": (changed("methods.dckd", key="dckt"), "methods: unknown name 'dckd'. Did you mean 'dckt'?"),
+    "unknown method": (changed("methods.logits", key="logit"), "methods: unknown name 'logits'. Did you mean 'logit'?"),
     "unknown loss": (
         changed("methods.dckd.weights.codes", key="cods"),
         "methods.dckd.weights: unknown name 'cods'.",
