@@ -77,9 +77,8 @@ def test_a_stage_that_asks_for_an_unknown_entry_does_not_fit(monkeypatch: pytest
     wrong = command.replace("--method scratch", "--method scrtach")
     assert wrong != command
     message = check_stage(stage_of(wrong))
-    assert message == (
-        f"params.yaml: methods: unknown name 'scrtach'. Did you mean 'scratch'? There are: {', '.join(sorted(METHODS))}."
-    )
+    known = ", ".join(sorted(METHODS))
+    assert message == f"params.yaml: methods: unknown name 'scrtach'. Did you mean 'scratch'? There are: {known}."
 
 
 def test_a_command_that_is_no_step_is_left_alone() -> None:
