@@ -112,10 +112,15 @@ def test_http_trouble_that_may_pass_is_told_apart(server, status):
 
 @pytest.mark.parametrize(
     ("header", "least", "most"),
-    [("7", 7, 7), (formatdate(time.time() + 1000, usegmt=True), 900, 1000), ("soon", None, None)],
+    [
+        (lambda: "7", 7, 7),
+        (lambda: formatdate(time.time() + 1000, usegmt=True), 900, 1000),
+        (lambda: "soon", None, None),
+    ],
+    ids=["seconds", "date", "neither"],
 )
 def test_http_reads_how_long_the_server_asks_to_wait(server, header, least, most):
-    server.script.append(Fault(status=503, headers={"Retry-After": header}))
+    server.script.append(Fault(status=503, headers={"Retry-After": header()}))
     with pytest.raises(Interrupted) as trouble:
         answer(ask_http, f"{server.url}/a.bin")
     wait = trouble.value.wait

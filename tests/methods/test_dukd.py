@@ -132,7 +132,7 @@ def test_what_can_not_be_is_refused(scale, changes, said):
         build_method(picked, tiny.setting(student, picked.weights))
 
 
-def test_in_training_an_iteration_has_two_steps_of_the_optimiser(monkeypatch, tmp_path, one_thread):
+def test_in_training_an_iteration_has_two_steps_of_the_optimiser(monkeypatch, tmp_path, own_accelerator):
     """By the loop: Adam, whose steps are counted, has made two for each of the recipe's."""
     made = []
     monkeypatch.setattr(
