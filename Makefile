@@ -41,7 +41,7 @@ format: $(VENV)/installed  ## format the code
 
 lock: $(VENV)/installed  ## resolve requirements.lock anew from pyproject.toml
 	# CUDA's libraries are left out: torch pins each of them itself, and machines without a GPU need none.
-	uv pip compile --quiet --python-version 3.11 --extra cluster --extra dev --no-annotate --no-header pyproject.toml \
+	uv pip compile --quiet --python-version 3.11 --all-extras --no-annotate --no-header pyproject.toml \
 	  | grep -vE '^(nvidia-|cuda-|triton)' > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
