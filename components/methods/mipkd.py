@@ -68,6 +68,9 @@ class MipKd(Distillation):
         # No more than the terms use: every trained parameter must have a gradient in every step.
         used = len(depths) if setting.terms & {"feature", "autoencoder"} else int("block" in setting.terms)
         self.features = nn.ModuleList(FeaturePriorMixer(*pair, latent or pair[0]) for pair in widths[:used])
+        if "feature" not in setting.terms:
+            for mixer in self.features[int("block" in setting.terms) :]:
+                cast("FeaturePriorMixer", mixer).student_encoder.requires_grad_(requires_grad=False)
         self.blocks = BlockPriorMixer(widths if "block" in setting.terms else [])
 
     def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:

@@ -176,6 +176,16 @@ class TestGradient:
         assert all(value.grad.norm() > 0 for value in [*student.parameters(), *method.features.parameters()])
         assert all(value.grad is None for value in teacher.parameters())
 
+    @pytest.mark.parametrize(
+        "terms", [{"autoencoder"}, {"autoencoder", "block"}, {"block"}, {"feature"}, {"feature", "block"}]
+    )
+    def test_whatever_the_losses_no_trained_parameter_is_left_without_one(self, terms):
+        student, teacher = networks()
+        method = made(student, teacher, {"reconstruction", *terms})
+        sum(method(student, tiny.batch(step=1)).values()).backward()
+        trained = [*method.named_parameters(), *student.named_parameters()]
+        assert [name for name, value in trained if value.requires_grad and value.grad is None] == []
+
     def test_a_projection_that_was_not_crossed_has_a_gradient_of_zero(self):
         student, teacher = networks()
         method = made(student, teacher, ["block"], depths=DEPTHS, student_probability=0.0)
