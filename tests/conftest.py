@@ -24,3 +24,17 @@ def own_accelerator(one_thread, monkeypatch):
     torch.use_deterministic_algorithms(mode=False)
     torch.set_flush_denormal(False)
     AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="session")
+def engine():
+    """A client of the Docker engine that DOCKER_HOST names, else of the one behind the usual socket."""
+    import docker
+
+    try:
+        client = docker.from_env()
+        client.ping()
+    except docker.errors.DockerException as error:
+        pytest.skip(f"no Docker engine answers ({error}): deploy/containers/start_engine.sh starts one")
+    yield client
+    client.close()

@@ -1,11 +1,10 @@
-"""A real Docker engine, and a small image on it in which a shell script stands for each stage."""
+"""A small image on a real Docker engine, in which a shell script stands for each stage."""
 
 import io
 import tarfile
 import uuid
 from pathlib import Path
 
-import docker
 import pytest
 
 BASE = "restoration-distillation-base:bookworm"
@@ -17,17 +16,6 @@ WORKDIR /app
 ENTRYPOINT ["/no/such/entrypoint"]
 USER 10001:0
 """
-
-
-@pytest.fixture(scope="session")
-def engine():
-    try:
-        client = docker.from_env()
-        client.ping()
-    except docker.errors.DockerException as error:
-        pytest.skip(f"no Docker engine answers ({error}): deploy/containers/start_engine.sh starts one")
-    yield client
-    client.close()
 
 
 @pytest.fixture(scope="session")
