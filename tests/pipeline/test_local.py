@@ -273,7 +273,7 @@ class TestCommand:
         assert re.search(r"/\.cache/pipeline/runs/first-[0-9-]+/outputs/publish/lock\n$", result.stdout)
         assert result.stderr == ""
 
-    def test_ends_with_2_and_the_task_that_failed(self, project) -> None:
+    def test_ends_with_2_and_the_task_that_failed(self, project, image) -> None:
         result = self.run(project, "restoration-distillation-base:bookworm", "--retries", "0", code=2)
         assert result.stderr.startswith("error: task source")
         assert "Traceback" not in result.stderr
