@@ -40,6 +40,9 @@ def test_every_part_of_the_image_is_rained_on_alike():
     blocks = total.reshape(4, 50, 4, 60).mean((1, 3))
     assert blocks.min() > 0.75 * blocks.mean()
     assert blocks.max() < 1.25 * blocks.mean()
+    # Streaks reach in from outside: what begins in the image alone would leave its top and bottom half dry.
+    edges = [total[:8].mean(), total[-8:].mean()]
+    assert min(edges) > 0.8 * total[60:140].mean()
 
 
 def test_more_longer_wider_and_nearer_rain_covers_more():

@@ -16,6 +16,8 @@ from scipy.ndimage import convolve
 from skimage import data
 
 from components.build_lmdb import Packing, pack
+from components.fetch import fetch
+from components.images.datasets import Collection, Dataset, Source
 from components.images.files import read_image, write_png
 from components.images.kernels import blur, read_kernels
 from components.images.manifest import Entry
@@ -25,6 +27,7 @@ from components.images.shake import Shake
 from components.images.store import Pair, Store, StoreWriter
 from components.run.errors import InputError
 from components.run.files import sha256_of
+from components.run.params import typed
 from components.tasks import TaskChoice, build_task
 from components.tasks.deblur import Deblurring
 from components.tasks.evaluation import read_pair
@@ -123,6 +126,26 @@ def test_a_missing_kernel_file_is_named(tmp_path):
     choice = TaskChoice.model_validate({"name": "deblur", "kernels": ["motion/kernels.mat"]})
     with pytest.raises(InputError, match=r"motion/kernels\.mat: not found"):
         build_task(choice, tmp_path)
+
+
+def test_the_sources_of_kernels_are_fetched(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kernel_task(tmp_path)
+    write_png(tmp_path / "cat.png", CAT[:40, :40])
+    sources = {
+        name: {"files": [{"url": f"file:{tmp_path / path}"}]}
+        for name, path in {"photographs": "cat.png", "kernels": "motion/kernels.mat"}.items()
+    }
+    collection = {"training": ["cat"], "validation": ["cat"], "test": ["cat"], "kernels": ["kernels"]}
+    fetch(
+        typed(Collection, collection, "collections.deblur"),
+        typed(dict[str, Source], sources, "sources"),
+        {"cat": Dataset(source="photographs", clean=("cat.png",))},
+        tmp_path / "raw",
+    )
+    choice = TaskChoice.model_validate({"name": "deblur", "kernels": ["kernels/kernels.mat"]})
+    first = build_task(choice, tmp_path / "raw").degrade(CAT, np.random.default_rng(0))
+    assert np.array_equal(first, kernel_task(tmp_path).degrade(CAT, np.random.default_rng(0)))
 
 
 def entry_of(raw, split, image):

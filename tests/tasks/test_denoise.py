@@ -1,4 +1,6 @@
 # ruff: noqa: NPY002 - the published noise comes from the legacy generator
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from components.images.files import write_png
 from components.images.manifest import Entry
 from components.images.patches import TrainingPatches
 from components.images.store import Pair, Store, StoreWriter
+from components.reporting.places import read_clean
 from components.run.files import sha256_of
 from components.tasks.denoise import Denoising
 from components.tasks.evaluation import evaluate_images, network_restorer, read_pair
@@ -63,6 +66,8 @@ def test_noise_of_every_image_begins_anew_and_no_other_random_number_is_touched(
         degraded, clean = read_pair(entry, tmp_path, task)
         assert np.array_equal(degraded, published(clean, 25))
     assert np.array_equal(before, np.random.get_state()[1])
+    pictured, _ = read_clean(SimpleNamespace(task=task), entries[0], tmp_path)  # the report shows what can be saved
+    assert np.array_equal(pictured, task.baseline(published(CAT[:60, :70], 25)))
     found = evaluate_images("input", task.baseline, entries, tmp_path, task, tmp_path / "restored")
     rounded = np.clip(np.round(published(CAT[:60, :70], 25) * 255.0), 0, 255)
     assert found.scores[0].psnr == pytest.approx(
