@@ -182,7 +182,11 @@ def test_pairs_of_ones_own_and_blurry_images_that_share_a_sharp_one_are_fit_for_
         "blurred": {"source": "blurred", "degraded": ["im*_kernel*_img.png"], "clean": "gt/im{1}.png"},
     }
     collection = {"training": ["own"], "validation": ["kept"], "test": ["blurred"]}
-    params = PARAMS | {"datasets": datasets, "collections": {"sr": collection}, "tasks": {"sr": {"name": "deblur"}}}
+    params = PARAMS | {
+        "datasets": datasets,
+        "collections": {"sr": collection},
+        "tasks": {"sr": {"name": "deblur", "shake": {}}},
+    }
     Path("params.yaml").write_text(yaml.safe_dump(params))
     run()
     assert "Reported only" not in caplog.text
@@ -200,6 +204,14 @@ def test_pairs_of_ones_own_and_blurry_images_that_share_a_sharp_one_are_fit_for_
     assert np.array_equal(pair.clean, np.asarray(CAT)[:60, :60])
     with Image.open(project / "own/degraded/cat.png") as noisy:
         assert np.array_equal(pair.degraded, np.asarray(noisy)[:60, :60])
+
+
+@pytest.mark.parametrize("task", ["denoise", "derain", "deblur"])
+def test_clean_images_alone_are_refused_where_the_task_makes_no_degraded_ones(project, capsys, task):
+    Path("params.yaml").write_text(yaml.safe_dump(PARAMS | {"tasks": {"sr": {"name": task}}}))
+    message = refused(capsys)
+    assert "training photographs, validation kept: has clean images alone" in message
+    assert f"{task}: `" in message
 
 
 def test_a_file_twice_in_training_is_reported_and_accepted(project, caplog):

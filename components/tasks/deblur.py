@@ -42,6 +42,7 @@ class Deblurring(EqualSize):
         self._files, self._shake, self._noise = kernels, shake, noise
         self._kernels: list[Kernel] = []
         self.packed = bool(kernels)
+        self.degrades = bool(kernels) or shake is not None
         self.margin = shake.size // 2 if shake else 0
         self.protocol = "RGB, 8 bits; SSIM of the volume"
 
