@@ -6,15 +6,23 @@ from typing import Self
 from pydantic import model_validator
 
 from components.backbones.backbone import Backbone
+from components.backbones.drsformer import DrsFormer
 from components.backbones.edsr import Edsr
 from components.backbones.fsrcnn import Fsrcnn
 from components.backbones.rcan import Rcan
+from components.backbones.restormer import Restormer
+from components.backbones.swinir import SwinIr
+from components.backbones.uformer import Uformer
 from components.run.params import Choice, build, fits
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
+    "drsformer": DrsFormer,
     "edsr": Edsr,
     "fsrcnn": Fsrcnn,
     "rcan": Rcan,
+    "restormer": Restormer,
+    "swinir": SwinIr,
+    "uformer": Uformer,
 }
 
 

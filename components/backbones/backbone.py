@@ -48,6 +48,11 @@ class Backbone(nn.Module, ABC):
     def leave(self, state: State) -> Tensor:
         """Image from the state after the last stage."""
 
+    @classmethod
+    def is_derived(cls, name: str) -> bool:  # noqa: ARG003  (what a network overrides)
+        """Whether a key of a published checkpoint is derived (a buffer of indices or masks), left out on loading."""
+        return False
+
     def forward(self, image: Tensor) -> Tensor:
         """Restore a batch of images."""
         state = self.enter(image)
