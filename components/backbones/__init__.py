@@ -6,15 +6,24 @@ from typing import Self
 from pydantic import model_validator
 
 from components.backbones.backbone import Backbone
+from components.backbones.carn import Carn, CarnM
+from components.backbones.dncnn import DnCnn
 from components.backbones.edsr import Edsr
 from components.backbones.fsrcnn import Fsrcnn
+from components.backbones.idn import Idn
 from components.backbones.rcan import Rcan
+from components.backbones.vdsr import Vdsr
 from components.run.params import Choice, build, fits
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
+    "carn": Carn,
+    "carn_m": CarnM,
+    "dncnn": DnCnn,
     "edsr": Edsr,
     "fsrcnn": Fsrcnn,
+    "idn": Idn,
     "rcan": Rcan,
+    "vdsr": Vdsr,
 }
 
 
