@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from components.backbones.layouts import Layout
+
 
 class State(NamedTuple):
     """A forward pass between two stages.
@@ -49,9 +51,13 @@ class Backbone(nn.Module, ABC):
         """Image from the state after the last stage."""
 
     @classmethod
-    def is_derived(cls, name: str) -> bool:  # noqa: ARG003  (what a network overrides)
-        """Whether a key of a published checkpoint is derived (a buffer of indices or masks), left out on loading."""
+    def is_derived(cls, name: str) -> bool:  # noqa: ARG003 - the others' business
+        """Whether a key of a published checkpoint is derived (a buffer of indices or masks), and left out on loading."""
         return False
+
+    def layouts(self) -> tuple[Layout, ...]:
+        """Other names under which its weights are published, beside our own."""
+        return ()
 
     def forward(self, image: Tensor) -> Tensor:
         """Restore a batch of images."""
