@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
+from itertools import cycle
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Self
@@ -14,8 +15,8 @@ from typing import Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from components.images.files import read_image
 from components.images.manifest import Entry, read_manifest
+from components.images.pixels import to_bytes
 from components.images.store import Cut, Pair, StoreWriter
 from components.run.errors import InputError
 from components.run.files import written_whole
@@ -23,6 +24,7 @@ from components.run.params import Params
 from components.run.progress import progress
 from components.run.step import run_step
 from components.tasks import TaskChoice, build_task
+from components.tasks.pairs import read_clean, read_degraded
 from components.tasks.task import Task
 
 _OVERHEAD = 3 * 4096  # what LMDB adds to a record at most, keys and the unused ends of pages
@@ -34,10 +36,13 @@ class Packing(Params):
     Attributes:
         size: side of a sub-image; 480 in the field, for DIV2K.
         step: distance between sub-images, at most `size`; 240 in the field.
+        variants: how many times a training image is degraded afresh where the task draws what is packed (blur by one
+            of many kernels); its sub-images take turns, so that the store does not grow.
     """
 
     size: int = Field(ge=1)
     step: int = Field(ge=1)
+    variants: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
     def _covers(self) -> Self:
@@ -62,7 +67,7 @@ def build_lmdb(task: TaskChoice, packing: Packing, manifest: Path, raw: Path, lm
     Raises:
         InputError: an image is broken, or its degraded file has another size than clean size / scale.
     """
-    built = build_task(task)
+    built = build_task(task, raw)
     entries = [entry for entry in read_manifest(manifest) if entry.split != "test"]
     if not entries:
         raise InputError(f"{manifest}: lists no training or validation image.")
@@ -75,7 +80,7 @@ def pack(task: Task, packing: Packing, entries: Sequence[Entry], raw: Path, fold
     Raises:
         InputError: as `build_lmdb`, or the packing does not fit the task's scale.
     """
-    for name, value in packing:
+    for name, value in (("size", packing.size), ("step", packing.step)):
         if value % task.scale:
             raise InputError(
                 f"packing.{name}: {value} is no multiple of the scale {task.scale}: degraded sub-images would not "
@@ -89,10 +94,15 @@ def pack(task: Task, packing: Packing, entries: Sequence[Entry], raw: Path, fold
     with (
         written_whole(folder) as partial,
         StoreWriter(partial, task.scale, expected + expected // task.scale**2) as writer,
-        closing(_load_all(task, raw, entries, workers)) as pairs,
+        closing(_load_all(task, raw, entries, packing.variants, workers)) as loaded,
     ):
-        for entry, pair in zip(entries, progress(pairs, "build_lmdb", len(entries)), strict=True):
-            writer.add(entry.split, entry.key, pair, cuts(entry, pair.clean.shape, packing))
+        for entry, pairs in zip(entries, progress(loaded, "build_lmdb", len(entries)), strict=True):
+            parts = cuts(entry, pairs[0].clean.shape, packing)
+            if len(pairs) == 1:
+                writer.add(entry.split, entry.key, pairs[0], parts)
+            else:
+                for part, pair in zip(parts, cycle(pairs), strict=False):
+                    writer.add(entry.split, entry.key, pair, [part])
 
 
 def cuts(entry: Entry, shape: Sequence[int], packing: Packing) -> list[Cut]:
@@ -112,13 +122,15 @@ def cuts(entry: Entry, shape: Sequence[int], packing: Packing) -> list[Cut]:
     return [((top, left), size) for top in tops for left in lefts]
 
 
-def _load_all(task: Task, raw: Path, entries: Iterable[Entry], workers: int) -> Generator[Pair, None, None]:
+def _load_all(
+    task: Task, raw: Path, entries: Iterable[Entry], variants: int, workers: int
+) -> Generator[list[Pair], None, None]:
     """Load pairs in processes, in the order of `entries`, never more than two a worker ahead of the consumer."""
-    pending: deque[Future[Pair]] = deque()
+    pending: deque[Future[list[Pair]]] = deque()
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_follow_parent)
     try:
         for entry in entries:
-            pending.append(pool.submit(_load, task, raw, entry))
+            pending.append(pool.submit(_load, task, raw, entry, variants))
             if len(pending) == 2 * workers:
                 yield pending.popleft().result()
         while pending:
@@ -139,25 +151,18 @@ def _follow_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _load(task: Task, raw: Path, entry: Entry) -> Pair:
-    """Read one image and read, make, or leave out its degraded partner."""
-    clean = task.crop(read_image(raw / entry.clean))
+def _load(task: Task, raw: Path, entry: Entry, variants: int) -> list[Pair]:
+    """Read one image and read, make, or leave out its degraded partner: several times where it is for training."""
+    clean = read_clean(entry, raw, task)
     if entry.degraded:
-        degraded = read_image(raw / entry.degraded)
-        wanted = (clean.shape[0] // task.scale, clean.shape[1] // task.scale)
-        if degraded.shape[:2] != wanted:
-            raise InputError(
-                f"{raw / entry.degraded}: {_described(degraded.shape)}, but its clean partner {raw / entry.clean} has "
-                f"{_described(clean.shape)}: at scale {task.scale} it must have {_described(wanted)}."
-            )
-        return Pair(degraded, clean)
+        return [Pair(read_degraded(entry, raw, clean, task), clean)]
+    if not task.packed:
+        return [Pair(None, clean)]
     # Seeded by the file itself: neither the order nor the company of the images changes what is drawn.
     random = np.random.default_rng(int(entry.sha256, 16))
-    return Pair(task.degrade(clean, random) if task.packed else None, clean)
-
-
-def _described(shape: Sequence[int]) -> str:
-    return f"{shape[1]}x{shape[0]} pixels"
+    if entry.split != "training":
+        return [Pair(to_bytes(task.degrade_for_test(clean, random)), clean)]
+    return [Pair(to_bytes(task.degrade(clean, random)), clean) for _ in range(variants)]
 
 
 if __name__ == "__main__":

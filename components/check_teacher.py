@@ -36,7 +36,7 @@ def check_teacher(
     """
     if teacher.expected is None:
         raise InputError("params.yaml: teachers.expected: missing; write {dataset: ..., psnr: ..., tolerance: ...}.")
-    restoration = build_task(task)
+    restoration = build_task(task, raw)
     entries = list(test_entries(read_manifest(manifest)))
     loaded = load_backbone(network).to(best_device())
     with written_whole(details) as partial:

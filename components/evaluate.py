@@ -31,7 +31,7 @@ def evaluate(
         details: folder to write `images.csv` (one row an image) and the restored images to.
         speed: JSON file to write the measured time to; it differs in every run, so it is no output that DVC hashes.
     """
-    restoration = build_task(task)
+    restoration = build_task(task, raw)
     entries = list(test_entries(read_manifest(manifest)))
     device = best_device()
     network = load_backbone(student).to(device)

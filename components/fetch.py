@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 def fetch(collection: Collection, sources: dict[str, Source], datasets: dict[str, Dataset], raw: Path) -> None:
-    """Fetch every source that a collection's datasets and checkpoints name into `raw/<source>/`.
+    """Fetch every source that a collection's datasets, checkpoints and kernels name into `raw/<source>/`.
 
     Args:
         collection: the datasets and checkpoints of one task.
@@ -49,6 +49,7 @@ def _named(collection: Collection, sources: dict[str, Source], datasets: dict[st
             raise unknown_name(f"{PARAMS_FILE}: collection, {split}", dataset, datasets)
         names.append((f"datasets.{dataset}.source", datasets[dataset].source))
     names += [("collection, checkpoints", name) for name in collection.checkpoints]
+    names += [("collection, kernels", name) for name in collection.kernels]
     for where, name in names:
         if name not in sources:
             raise unknown_name(f"{PARAMS_FILE}: {where}", name, sources)

@@ -81,7 +81,7 @@ def report(
     """
     findings = gather(
         task.name,
-        build_task(task),
+        build_task(task, raw),
         report.methods,
         report.reference,
         collection,

@@ -1,13 +1,16 @@
 """What a dataset is made of: where it comes from, which files are clean, and where their degraded partners lie."""
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.run.params import Params
 
 Split = Literal["training", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("training", "validation", "test")
+
+
+Patterns = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class SourceFile(Params):
@@ -40,28 +43,50 @@ class Source(Params):
 class Dataset(Params):
     """Images of one source.
 
+    One of `clean` and `degraded` is a list of patterns (globs), which finds files; the other, if there is one, is a
+    path that leads from such a file to its partner. So clean images have one degraded partner each (a list `clean`), or
+    several degraded images share a clean one (a list `degraded`). In the path stand `{name}` for the found file's name
+    without extension, `{extension}` for its extension, `{scale}` for the task's scale, and `{1}`, `{2}`, ... for what
+    the wildcards of the pattern matched (`*`, `**`, `?`, `[...]`, in their order).
+
     Attributes:
         source: name of the source they come from.
-        clean: patterns (globs) of the clean images, relative to the source's folder.
-        degraded: path of the degraded partner of a clean image, relative to the source's folder, with `{name}` for
-            the clean file's name without extension and `{scale}` for the task's scale; None where the task's own
-            degradation makes it.
-        exclude: names (without extension) to leave out, for instance images that a test set also holds.
+        clean: patterns of the clean images, relative to the source's folder, or the path of the clean partner.
+        degraded: path of the degraded partner, or patterns of the degraded images; None where the task's own
+            degradation makes them.
+        name: what an image is called in scores and files, unique in its dataset; made like a path, without slashes.
+        exclude: names to leave out, for instance images that a test set also holds.
     """
 
     source: str
-    clean: tuple[str, ...] = Field(min_length=1)
-    degraded: str | None = None
+    clean: Patterns | str
+    degraded: str | Patterns | None = None
+    name: str = "{name}"
     exclude: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_one_list(self) -> Self:
+        if isinstance(self.clean, str) != isinstance(self.degraded, tuple):
+            raise ValueError(
+                "one of clean and degraded finds files and is a list of patterns, as in clean: ['HR/*.png']; the other "
+                "is the path of a found file's partner, as in degraded: 'LR/{name}.png'"
+            )
+        return self
+
+    @property
+    def patterns(self) -> Patterns:
+        """The patterns that find its files."""
+        return self.degraded if isinstance(self.degraded, tuple) else tuple(self.clean)
 
 
 class Collection(Params):
-    """The datasets of one task by split, and the sources that hold its published checkpoints."""
+    """The datasets of one task by split, and the sources that hold its published checkpoints and motion kernels."""
 
     training: tuple[str, ...] = Field(min_length=1)
     validation: tuple[str, ...] = Field(min_length=1)
     test: tuple[str, ...] = Field(min_length=1)
     checkpoints: tuple[str, ...] = ()
+    kernels: tuple[str, ...] = ()
 
     def datasets(self) -> tuple[tuple[Split, str], ...]:
         """Every (split, dataset name), in a fixed order."""

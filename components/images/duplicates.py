@@ -14,10 +14,16 @@ from components.images.perceptual_hash import ORIENTATIONS, nearest
 
 
 def same_file_in_split(images: Sequence[Inspection]) -> list[str | None]:
-    """The first file of the same split with the same bytes, for all but that first one."""
+    """The first file of the same split with the same bytes, for all but that first one.
+
+    One clean file that several degraded files share is not a file that is there twice.
+    """
     first: dict[tuple[Split, str], Inspection] = {}
     firsts = [first.setdefault((image.split, image.sha256), image) for image in images]
-    return [None if one is image else one.clean for one, image in zip(firsts, images, strict=True)]
+    return [
+        None if one is image or (one.clean == image.clean and one.degraded != image.degraded) else one.clean
+        for one, image in zip(firsts, images, strict=True)
+    ]
 
 
 def same_file_across_splits(images: Sequence[Inspection]) -> list[str | None]:

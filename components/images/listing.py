@@ -1,5 +1,6 @@
 """Which files a collection is made of: the patterns of params.yaml, looked up in the fetched sources."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -11,12 +12,12 @@ from components.run.errors import InputError, unknown_name
 
 @dataclass(frozen=True)
 class Listed:
-    """One clean image of a split, and where its degraded partner has to lie.
+    """One image of a split, and where its degraded partner has to lie.
 
     Attributes:
         split: training, validation or test.
         dataset: name of its dataset.
-        name: file name without extension.
+        name: what it is called.
         clean: path of the clean image, relative to the folder of fetched sources, with forward slashes.
         degraded: path of its degraded partner, likewise; empty where the task's degradation makes it.
     """
@@ -51,28 +52,46 @@ def list_images(collection: Collection, datasets: Mapping[str, Dataset], raw: Pa
 
 def _list_dataset(split: Split, name: str, dataset: Dataset, raw: Path, scale: int) -> list[Listed]:
     folder = raw / dataset.source
+    where = f"datasets.{name}"
     if not folder.is_dir():
         raise InputError(
-            f"datasets.{name}.source: {folder} is no folder. Write the name of a source of `sources`, and fetch it."
+            f"{where}.source: {folder} is no folder. Write the name of a source of `sources`, and fetch it."
         )
-    paths = sorted({path for pattern in dataset.clean for path in _matches(f"datasets.{name}.clean", pattern, folder)})
-    unused = set(dataset.exclude) - {path.stem for path in paths}
+    by_clean = not isinstance(dataset.clean, str)
+    found: dict[Path, str] = {}
+    for pattern in dataset.patterns:
+        for path in _matches(f"{where}.{'clean' if by_clean else 'degraded'}", pattern, folder):
+            found.setdefault(path, pattern)
+    names = {path: _image_name(where, dataset.name, path, pattern, scale) for path, pattern in sorted(found.items())}
+    unused = set(dataset.exclude) - set(names.values())
     if unused:
-        raise unknown_name(f"datasets.{name}.exclude", min(unused), {path.stem for path in paths})
-    paths = [path for path in paths if path.stem not in dataset.exclude]
-    if not paths:
-        raise InputError(f"datasets.{name}: `exclude` leaves none of the images that match {list(dataset.clean)}.")
-    source = PurePosixPath(dataset.source)
-    return [
-        Listed(
-            split=split,
-            dataset=name,
-            name=path.stem,
-            clean=str(source / path.as_posix()),
-            degraded=str(source / _partner(name, dataset.degraded, path.stem, scale)) if dataset.degraded else "",
+        raise unknown_name(f"{where}.exclude", min(unused), set(names.values()))
+    listed = []
+    for path, image in names.items():
+        if image in dataset.exclude:
+            continue
+        if by_clean:
+            clean, template = str(path), dataset.degraded
+            degraded = (
+                _fill(f"{where}.degraded", template, path, found[path], scale) if isinstance(template, str) else ""
+            )
+        else:
+            clean, degraded = _fill(f"{where}.clean", str(dataset.clean), path, found[path], scale), str(path)
+            if not (folder / clean).is_file():
+                raise InputError(
+                    f"{where}.clean: {folder / clean} is missing, the clean partner of {path}. Correct the path, or "
+                    "leave the image out (`exclude`)."
+                )
+        listed.append(
+            Listed(split, name, image, _in_source(dataset.source, clean), _in_source(dataset.source, degraded))
         )
-        for path in paths
-    ]
+    if not listed:
+        raise InputError(f"{where}: `exclude` leaves none of the images that match {list(dataset.patterns)}.")
+    return listed
+
+
+def _in_source(source: str, path: str) -> str:
+    return str(PurePosixPath(source) / PurePosixPath(path)) if path else ""
 
 
 def _matches(where: str, pattern: str, folder: Path) -> list[Path]:
@@ -89,16 +108,45 @@ def _matches(where: str, pattern: str, folder: Path) -> list[Path]:
     return found
 
 
-def _partner(dataset: str, template: str, name: str, scale: int) -> str:
-    where = f"datasets.{dataset}.degraded"
+def _image_name(where: str, template: str, path: Path, pattern: str, scale: int) -> str:
+    name = _fill(f"{where}.name", template, path, pattern, scale)
+    if "/" in name:
+        raise InputError(f"{where}.name: {name!r} has a slash. Write wildcards of single folders, joined by `_`.")
+    return name
+
+
+def _fill(where: str, template: str, path: Path, pattern: str, scale: int) -> str:
+    """Fill in what stands for parts of a found file's path."""
+    wildcards = _wildcards(pattern, path)
     try:
-        path = template.format(name=name, scale=scale)
+        filled = template.format(
+            str(path), *wildcards, name=path.stem, extension=path.suffix.removeprefix("."), scale=scale
+        )
     except (LookupError, ValueError, AttributeError):
+        numbers = "".join(f", {{{number}}}" for number in range(1, len(wildcards) + 1))
         raise InputError(
-            f"{where}: cannot fill in {template!r}. Only {{name}} and {{scale}} stand for something."
+            f"{where}: cannot fill in {template!r}. Only {{name}} and {{scale}}, {{extension}}{numbers} stand for "
+            f"something; the numbers count the wildcards of {pattern!r}."
         ) from None
-    _stay_inside(where, path)
-    return path
+    _stay_inside(where, filled)
+    return filled
+
+
+def _wildcards(pattern: str, path: Path) -> tuple[str, ...]:
+    """What each wildcard of a pattern matched in a path that `Path.glob` found by it; `**` may be empty."""
+    expression = ""
+    for part in PurePosixPath(pattern).parts:
+        if part == "**":
+            expression += r"(?:(.+?)/)?"
+            continue
+        for piece in re.findall(r"\[!?\]?[^\]]*\]|.", part):
+            if len(piece) > 1:
+                expression += f"({piece.replace('[!', '[^', 1)})"
+            else:
+                expression += {"*": "([^/]*)", "?": "([^/])"}.get(piece, re.escape(piece))
+        expression += "/"
+    found = re.fullmatch(expression.removesuffix("/"), path.as_posix())
+    return tuple(text or "" for text in found.groups()) if found else ()
 
 
 def _stay_inside(where: str, path: str) -> None:

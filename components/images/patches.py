@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterator
-from typing import Protocol, TypedDict
+from typing import Protocol, TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
 from components.images.metrics import LUMA, PEAK
+from components.images.pixels import Degraded
 from components.images.progression import Progression, unchanging
-from components.images.store import Image, Store
+from components.images.store import Image, Record, Store
 from components.run.errors import InputError
+
+Pixels = TypeVar("Pixels", NDArray[np.uint8], Degraded)
 
 _ORDER, _SAMPLE = 0, 1  # two families of random streams
 
@@ -24,7 +27,11 @@ class Degradation(Protocol):
     def scale(self) -> int:
         """Clean size over degraded size."""
 
-    def degrade(self, clean: Image, random: np.random.Generator) -> Image:
+    @property
+    def margin(self) -> int:
+        """Degraded pixels around a crop that `degrade` needs to see."""
+
+    def degrade(self, clean: Image, random: np.random.Generator) -> Degraded:
         """Degrade a clean image: `H W 3` -> `H/scale W/scale 3`."""
 
 
@@ -32,7 +39,7 @@ class Sample(TypedDict):
     """A training pair, or with a leading `B` a batch of them.
 
     Attributes:
-        degraded: float32 `3 h w` in [0, 1].
+        degraded: float32 `3 h w`, black 0 and white 1; noise that is not clipped goes beyond both.
         clean: float32 `3 H W` in [0, 1], `H = scale * h`.
         seed: int64 scalar, this sample's own, for methods that draw noise.
     """
@@ -91,11 +98,38 @@ class TrainingPatches(Dataset[Sample]):
         top, left = (int(random.integers(side // self._store.scale - patch + 1)) for side in record.clean)
         turns = random.random(3) < 0.5 if self._augment else np.zeros(3, bool)
         seed = int(random.integers(2**63 - 1))
-        pair = self._store.crop(record, top, left, patch, patch)
-        clean = np.ascontiguousarray(_turned(pair.clean, turns))
-        degraded = self._task.degrade(clean, random) if pair.degraded is None else _turned(pair.degraded, turns)
+        if record.degraded is None:
+            clean, degraded = self._drawn(record, top, left, patch, turns, random)
+        else:
+            pair = self._store.crop(record, top, left, patch, patch)
+            assert pair.degraded is not None  # noqa: S101 - the record says so
+            clean, degraded = _turned(pair.clean, turns), _turned(pair.degraded, turns)
         planes = _gray_planes if self._gray else _planes
         return Sample(degraded=planes(degraded), clean=planes(clean), seed=torch.tensor(seed))
+
+    def _drawn(
+        self, record: Record, top: int, left: int, patch: int, turns: NDArray[np.bool_], random: np.random.Generator
+    ) -> tuple[Image, Degraded]:
+        """Degrade the turned clean crop, with the margin around it that the task needs to see.
+
+        Where the record ends before the margin does, it is mirrored, as blurring a whole image mirrors it.
+        """
+        margin, scale = self._task.margin, self._store.scale
+        first = [max(corner - margin, 0) for corner in (top, left)]
+        last = [
+            min(corner + patch + margin, side // scale) for corner, side in zip((top, left), record.clean, strict=True)
+        ]
+        height, width = (stop - start for start, stop in zip(first, last, strict=True))
+        seen = self._store.crop(record, first[0], first[1], height, width).clean
+        missing = [
+            (scale * (margin - corner + start), scale * (margin + patch + corner - stop))
+            for corner, start, stop in zip((top, left), first, last, strict=True)
+        ]
+        if any(map(any, missing)):
+            seen = np.pad(seen, (*missing, (0, 0)), mode="symmetric")
+        seen = np.ascontiguousarray(_turned(seen, turns))
+        degraded = self._task.degrade(seen, random)
+        return _inside(seen, margin * scale), _inside(degraded, margin)
 
 
 class StepSampler(Sampler[list[int]]):
@@ -144,6 +178,10 @@ def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     return _stream(seed, _ORDER, epoch).permutation(count)
 
 
+def _inside(image: Pixels, margin: int) -> Pixels:
+    return image[margin : image.shape[0] - margin, margin : image.shape[1] - margin]
+
+
 def _turned(image: Image, turns: NDArray[np.bool_]) -> Image:
     """Flip columns, flip rows, swap both, each if asked to."""
     image = image[:, ::-1] if turns[0] else image
@@ -151,13 +189,16 @@ def _turned(image: Image, turns: NDArray[np.bool_]) -> Image:
     return image.transpose(1, 0, 2) if turns[2] else image
 
 
-def _planes(image: Image) -> torch.Tensor:
-    """Turn uint8 `H W 3` into float32 `3 H W` in [0, 1]."""
-    # By NumPy, whose one thread is faster here than those that torch starts for a patch of 128 pixels.
-    return torch.from_numpy(np.divide(image.transpose(2, 0, 1), np.float32(255), dtype=np.float32, order="C"))
+def _planes(image: Degraded) -> torch.Tensor:
+    """Turn `H W 3` into float32 `3 H W`, black 0 and white 1."""
+    if image.dtype == np.uint8:
+        # By NumPy, whose one thread is faster here than those that torch starts for a patch of 128 pixels.
+        return torch.from_numpy(np.divide(image.transpose(2, 0, 1), np.float32(255), dtype=np.float32, order="C"))
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32))
 
 
-def _gray_planes(image: Image) -> torch.Tensor:
-    """Turn uint8 `H W 3` into float32 `3 H W` in [0, 1] with three equal planes and the luma of the image."""
-    level = (image @ (np.array(LUMA) / (sum(LUMA) * PEAK))).astype(np.float32)
+def _gray_planes(image: Degraded) -> torch.Tensor:
+    """Turn `H W 3` into float32 `3 H W`, black 0 and white 1, with three equal planes and the luma of the image."""
+    white = PEAK if image.dtype == np.uint8 else 1.0
+    level = (image @ (np.array(LUMA) / (sum(LUMA) * white))).astype(np.float32)
     return torch.from_numpy(np.stack([level] * 3))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from components.images.files import read_image
 from components.images.manifest import Entry
 from components.images.metrics import to_luma
+from components.images.pixels import to_bytes
 from components.reporting.findings import Contender, Findings
 from components.tasks.evaluation import read_pair
 from components.tasks.task import Image
@@ -114,4 +115,4 @@ def read_clean(findings: Findings, entry: Entry, raw: Path) -> tuple[Image, Imag
     """Degraded and clean image; the clean one cut to the size of the restored ones."""
     degraded, clean = read_pair(entry, raw, findings.task)
     height, width = (length * findings.task.scale for length in degraded.shape[:2])
-    return degraded, clean[:height, :width]
+    return to_bytes(degraded), clean[:height, :width]

@@ -13,15 +13,17 @@ import torch
 
 from components.backbones.backbone import Backbone
 from components.backbones.tiling import restore
-from components.images.files import read_image, write_png
+from components.images.files import write_png
 from components.images.manifest import Entry
 from components.images.metrics import quantise
+from components.images.pixels import Degraded, to_float
 from components.run.errors import InputError
 from components.run.files import write_text
 from components.run.progress import progress
+from components.tasks.pairs import read_clean, read_degraded
 from components.tasks.task import Image, Task
 
-Restore = Callable[[Image], Image]
+Restore = Callable[[Degraded], Image]
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,17 @@ class Evaluation:
         return means
 
 
-def read_pair(entry: Entry, raw: Path, task: Task) -> tuple[Image, Image]:
+def read_pair(entry: Entry, raw: Path, task: Task) -> tuple[Degraded, Image]:
     """Degraded and clean image of one entry; the degraded one is made where the set has none.
 
     Raises:
-        InputError: a broken image.
+        InputError: a broken image, or a pair that does not fit.
     """
-    clean = task.crop(read_image(raw / entry.clean))
+    clean = read_clean(entry, raw, task)
     if entry.degraded:
-        return read_image(raw / entry.degraded), clean
+        return read_degraded(entry, raw, clean, task), clean
     # Seeded by the image itself, so that it is degraded alike in every run and every set.
-    return task.degrade(clean, np.random.default_rng(int(entry.sha256[:16], 16))), clean
+    return task.degrade_for_test(clean, np.random.default_rng(int(entry.sha256[:16], 16))), clean
 
 
 def evaluate_images(
@@ -94,10 +96,10 @@ def evaluate_images(
 
 
 def network_restorer(network: Backbone) -> Restore:
-    """Restore uint8 images with a network on its own device, and round to the 8 bits a user would store."""
+    """Restore images with a network on its own device, and round to the 8 bits a user would store."""
 
-    def run(degraded: Image) -> Image:
-        image = torch.from_numpy(degraded).permute(2, 0, 1).unsqueeze(0).float() / 255
+    def run(degraded: Degraded) -> Image:
+        image = torch.from_numpy(to_float(degraded)).permute(2, 0, 1).unsqueeze(0).contiguous()
         restored = restore(network, image)
         return quantise(restored[0].permute(1, 2, 0).numpy())
 

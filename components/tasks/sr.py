@@ -1,11 +1,12 @@
 """Super-resolution from MATLAB-bicubic low resolution, measured on luma."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 
 from components.images.bicubic import downscale, upscale
 from components.images.metrics import crop_border, psnr, ssim, to_luma
+from components.images.pixels import Degraded, to_bytes
 from components.run.errors import InputError
 from components.tasks.task import Image, Task
 
@@ -24,7 +25,7 @@ class SuperResolution(Task):
             keep their colours, and the protocol measures luma anyway.
     """
 
-    packed: ClassVar[bool] = True
+    packed = True
 
     def __init__(self, scale: Literal[2, 3, 4, 8], gray: bool = False) -> None:
         if scale not in {2, 3, 4, 8}:
@@ -41,9 +42,9 @@ class SuperResolution(Task):
         """MATLAB's antialiased bicubic reduction."""
         return downscale(clean, self.scale)
 
-    def baseline(self, degraded: Image) -> Image:
+    def baseline(self, degraded: Degraded) -> Image:
         """MATLAB's bicubic enlargement."""
-        return upscale(degraded, self.scale)
+        return upscale(to_bytes(degraded), self.scale)
 
     def measure(self, restored: Image, clean: Image) -> dict[str, float]:
         """PSNR in dB and SSIM on luma, inside the border; a clean image larger than the restored one is cropped."""

@@ -1,10 +1,12 @@
 """A restoration task: what degrades an image, and the one protocol by which restored images are measured."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from components.images.pixels import Degraded, to_bytes
 
 Image = NDArray[np.uint8]
 """`H W 3`, RGB, 0..255."""
@@ -14,29 +16,50 @@ class Task(ABC):
     """One restoration task.
 
     The protocol belongs to the task, so that a PSNR on luma is never compared with one on RGB by accident.
+    Clean and restored images are uint8. Degraded ones may be floating point (`components.images.pixels.Degraded`):
+    noise that was never stored is neither clipped nor rounded, so the networks must not see it so.
 
     Attributes:
         scale: clean size over degraded size; 1 for tasks of equal size.
-        packed: whether the degraded images are made once, when the LMDB is built (True), or drawn for every crop.
+        packed: whether the degraded images are made once, when the LMDB is built (True; they are uint8 then), or drawn
+            for every crop.
+        margin: degraded pixels around a training crop that `degrade` needs to see, so that a crop is degraded as it
+            would be within its image; they are cut off afterwards.
         protocol: one line for the report: what PSNR and SSIM are computed on.
         gray: whether training crops are made gray, in floating point.
     """
 
-    packed: ClassVar[bool]
+    packed: bool
     scale: int
     protocol: str
     gray: bool = False
+    margin: int = 0
+
+    def prepare(self, raw: Path) -> None:  # noqa: B027 - most tasks need no file
+        """Read what the task needs of the fetched sources in `raw` (motion kernels) before it can degrade.
+
+        Raises:
+            InputError: a file is missing or is not what it should be.
+        """
 
     @abstractmethod
     def crop(self, clean: Image) -> Image:
-        """Cut a clean image to the largest size that the task can degrade (a multiple of the scale), top left."""
+        """What the task makes of a clean image: the largest part that it can degrade, top left; gray if it is so."""
 
     @abstractmethod
-    def degrade(self, clean: Image, random: np.random.Generator) -> Image:
-        """Degrade a clean image: `H W 3` -> `H/scale W/scale 3`. Only tasks that are random use `random`."""
+    def degrade(self, clean: Image, random: np.random.Generator) -> Degraded:
+        """Degrade a clean image: `H W 3` -> `H/scale W/scale 3`. Only tasks that are random use `random`.
+
+        Raises:
+            InputError: the task has no degradation of its own; its images come in pairs.
+        """
+
+    def degrade_for_test(self, clean: Image, random: np.random.Generator) -> Degraded:
+        """Degrade an image that is measured, where the protocol says how; else as in training."""
+        return self.degrade(clean, random)
 
     @abstractmethod
-    def baseline(self, degraded: Image) -> Image:
+    def baseline(self, degraded: Degraded) -> Image:
         """Restore an image without any learning (bicubic upsampling, or the input itself)."""
 
     @abstractmethod
@@ -46,3 +69,17 @@ class Task(ABC):
         Raises:
             InputError: the two images differ in size.
         """
+
+
+class EqualSize(Task):
+    """A task whose degraded image has the size of the clean one: its baseline is the input, rounded to 8 bits."""
+
+    scale = 1
+
+    def crop(self, clean: Image) -> Image:
+        """The whole image."""
+        return clean
+
+    def baseline(self, degraded: Degraded) -> Image:
+        """The input itself."""
+        return to_bytes(degraded)

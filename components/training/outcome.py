@@ -48,10 +48,11 @@ def validation_on(store: Store, task: Task) -> Callable[[Backbone], Row]:
         scores = []
         for record in records:
             pair = store.whole(record)
-            degraded = pair.degraded
-            if degraded is None:
-                degraded = task.degrade(pair.clean, np.random.default_rng(int(record.key)))
-            scores.append(task.measure(restorer(degraded), pair.clean))
+            if pair.degraded is None:
+                drawn = task.degrade_for_test(pair.clean, np.random.default_rng(int(record.key)))
+                scores.append(task.measure(restorer(drawn), pair.clean))
+            else:
+                scores.append(task.measure(restorer(pair.degraded), pair.clean))
         return {name: sum(score[name] for score in scores) / len(scores) for name in scores[0]}
 
     return measure

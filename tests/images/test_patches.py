@@ -17,6 +17,7 @@ class Noise:
     """A task whose degraded image is drawn for every crop."""
 
     scale = 1
+    margin = 0
 
     def degrade(self, clean, random):
         assert clean.flags.c_contiguous
@@ -25,6 +26,7 @@ class Noise:
 
 class Bicubic:
     scale = SCALE
+    margin = 0
 
     def degrade(self, clean, random):
         raise AssertionError("the store holds the degraded image")

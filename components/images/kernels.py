@@ -1,0 +1,98 @@
+"""Motion kernels: read from files, and images blurred by them."""
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from components.images.files import read_image
+from components.run.errors import InputError
+
+Kernel = NDArray[np.float64]
+"""`h w`: how light of one point spreads, its values not negative, their sum 1."""
+
+LARGEST_SIDE = 256
+
+
+def read_kernels(path: Path) -> list[Kernel]:
+    """Read every kernel of a MATLAB file (`.mat`, before version 7.3), or the one that an image shows.
+
+    In a `.mat` file they are its numeric arrays `h w`, and those inside its cell arrays, in their order.
+
+    Raises:
+        InputError: the file is missing, is neither, holds no kernel, or an array that can't be one.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: not found.")
+    if path.suffix.lower() != ".mat":
+        image = read_image(path)
+        if (image != image[..., :1]).any():
+            raise InputError(f"{path}: a kernel is a gray image, this one has colours.")
+        return [_normalised(image[..., 0], str(path))]
+    found = [(f"{path}: {name}", value) for name, value in _load(path).items() if not name.startswith("__")]
+    kernels = [_normalised(array, where) for where, value in found for array in _arrays(value, where)]
+    if not kernels:
+        raise InputError(f"{path}: holds no array, so no kernel.")
+    return kernels
+
+
+def blur(image: NDArray[np.uint8], kernel: Kernel) -> NDArray[np.float32]:
+    """Convolve `H W C` of 0..255 by a kernel `h w`: a bright point becomes a picture of the kernel.
+
+    Each channel alone, in stored levels, as KAIR blurs; the borders are mirrored with their edge, and the kernel's
+    centre is at `[h // 2, w // 2]`. Not rounded.
+    """
+    height, width = kernel.shape
+    # OpenCV correlates: turned by half a circle the kernel convolves, and its centre moves to the other side.
+    centre = (width - 1 - width // 2, height - 1 - height // 2)
+    blurred = cv2.filter2D(image, cv2.CV_32F, kernel[::-1, ::-1], anchor=centre, borderType=cv2.BORDER_REFLECT)
+    return np.asarray(blurred, np.float32)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    from scipy.io import loadmat  # noqa: PLC0415 - a second, for the few that read such files
+    from scipy.io.matlab import MatReadError  # noqa: PLC0415
+
+    try:
+        values: dict[str, Any] = loadmat(path)
+    except NotImplementedError:
+        raise InputError(
+            f"{path}: is a MATLAB file of version 7.3 (HDF5), which is not read here. Save it in MATLAB by "
+            "`save(..., '-v7')`, or write each kernel as a gray PNG."
+        ) from None
+    except (MatReadError, OSError, ValueError, TypeError, LookupError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: is no MATLAB file, or a damaged one ({error}). Fetch it again.") from None
+    return values
+
+
+def _arrays(value: Any, where: str) -> list[NDArray[Any]]:
+    """The numeric arrays of a variable: itself, or what the cells hold."""
+    if value.dtype == object:
+        return [array for cell in value.flat for array in _arrays(np.asarray(cell), where)]
+    if value.dtype.kind not in "fiub":
+        raise InputError(f"{where}: holds {_kind(value)}, no kernel (numbers, height x width).")
+    return [value]
+
+
+def _kind(value: NDArray[Any]) -> str:
+    return "text" if value.dtype.kind in "US" else f"values of the kind {value.dtype}"
+
+
+def _normalised(array: NDArray[Any], where: str) -> Kernel:
+    if array.ndim != 2 or min(array.shape) < 1 or not 1 < max(array.shape) <= LARGEST_SIDE:
+        raise InputError(f"{where}: an array of {_shape(array)} is no kernel; write one of 2 to {LARGEST_SIDE} a side.")
+    values = array.astype(np.float64)
+    if not np.isfinite(values).all() or (values < 0).any() or values.sum() <= 0:
+        raise InputError(
+            f"{where}: an array of {_shape(array)} with values of {values.min():g} to {values.max():g} is no motion "
+            "kernel: light is spread by shares that are not negative, and not all 0."
+        )
+    shares: Kernel = values / values.sum()
+    return shares
+
+
+def _shape(array: NDArray[Any]) -> str:
+    return "x".join(map(str, array.shape)) or "one number"

@@ -1,0 +1,78 @@
+"""Rain drawn over photographs: streaks of several distances, and the veil that far rain is."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from components.images.ranges import Amounts, Angles, Shares
+from components.run.params import Params
+
+_AIR = 200.0
+"""Level of the veil: the light gray of an overcast sky."""
+_SUBPIXELS = 4  # bits
+
+
+class Rain(Params):
+    """How it rains; each range is drawn from anew for every image.
+
+    Attributes:
+        angle: of the streaks in degrees from the vertical, positive to the right.
+        length: of the nearest streaks in pixels.
+        width: of the nearest streaks in pixels.
+        density: nearest streaks for 1000 pixels.
+        brightness: how much of white the nearest streaks add, 0..1.
+        depth: layers of distance. In layer k (1 the nearest), streaks are k times shorter, thinner and fainter, and
+            there are k times as many.
+        veil: share of the light that comes from the veil, 0..1.
+    """
+
+    angle: Angles = (-30.0, 30.0)
+    length: Amounts = (15.0, 40.0)
+    width: Amounts = (1.0, 2.0)
+    density: Amounts = (1.0, 6.0)
+    brightness: Shares = (0.2, 0.6)
+    depth: int = Field(default=3, ge=1, le=10)
+    veil: Shares = (0.0, 0.2)
+
+
+def draw_rain(image: NDArray[np.uint8], rain: Rain, random: np.random.Generator) -> NDArray[np.uint8]:
+    """Let it rain: `H W 3` -> `H W 3`, 0..255.
+
+    Ours, on the model of heavy rain of Yang et al., "Deep Joint Rain Detection and Removal from a Single Image", 2017,
+    equation 3: `(1 - veil) (clean + sum of the layers) + veil * air`, rounded and clipped. Streaks of a layer are
+    parallel lines that begin anywhere in and around the image.
+    """
+    angle, length, width, density, brightness, veil = (
+        random.uniform(*each)
+        for each in (rain.angle, rain.length, rain.width, rain.density, rain.brightness, rain.veil)
+    )
+    streaks = np.zeros(image.shape[:2], np.float32)
+    for layer in range(1, rain.depth + 1):
+        drawn = _layer(image.shape[:2], angle, length / layer, width / layer, density * layer, random)
+        streaks += np.float32(brightness / layer) * drawn
+    rained = (1 - veil) * (image + streaks[..., None]) + veil * _AIR
+    rounded: NDArray[np.uint8] = np.rint(np.clip(rained, 0, 255)).astype(np.uint8)
+    return rounded
+
+
+def _layer(
+    size: tuple[int, ...], angle: float, length: float, width: float, density: float, random: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Draw one layer, 0..255: lines of 0.5 to 1.5 times the length, a degree or two off the angle."""
+    height, width_all = size
+    reach = 1.5 * length
+    area = (height + 2 * reach) * (width_all + 2 * reach)
+    count = int(random.poisson(density * area / 1000))
+    middle = random.uniform((-reach, -reach), (width_all + reach, height + reach), (count, 2))
+    slant = np.radians(angle + random.normal(0, 1, count))
+    half = length * random.uniform(0.25, 0.75, count)
+    along = np.stack([half * np.sin(slant), half * np.cos(slant)], axis=1)
+    ends = np.stack([middle - along, middle + along], axis=1) * (1 << _SUBPIXELS)
+    canvas = np.zeros(size, np.uint8)
+    # A line is at least a pixel wide; a thinner one is fainter instead.
+    level = round(255 * min(width, 1.0))
+    cv2.polylines(
+        canvas, list(np.rint(ends).astype(np.int32)), False, level, max(1, round(width)), cv2.LINE_AA, _SUBPIXELS
+    )
+    return canvas
