@@ -15,6 +15,7 @@ from components.backbones.privileged_teacher import load_privileged_teacher
 from components.backbones.weights import describe_backbone, load_backbone
 from components.methods import MethodChoice, build_method
 from components.methods.method import Distillation, Frozen, Setting
+from components.methods.parts.distances import DISTANCES
 from components.run.errors import InputError
 from components.run.params import typed
 from components.run.step import run_step
@@ -92,6 +93,8 @@ def distill(
             load_encoder=frozen("encoder", encoder, load_encoder),
             load_committee=frozen("committee", committee, lambda file: load_committee(file, teacher)),
             load_privileged=frozen("privileged", privileged, load_privileged_teacher),
+            to_clean=DISTANCES[student.training.reconstruction],
+            to_teacher=DISTANCES[student.logits],
         )
         return build_method(method, setting).to(device)
 

@@ -12,6 +12,7 @@ from components.backbones.committee import Committee
 from components.backbones.committee_weights import load_panel, save_committee
 from components.images.store import Store
 from components.methods.method import Frozen
+from components.methods.parts.distances import DISTANCES
 from components.run.errors import InputError
 from components.run.files import write_json, written_whole
 from components.run.params import Params, bind
@@ -89,7 +90,7 @@ def train_committee(
 
     def make_method(_: Aggregator, device: torch.device) -> Aggregation:
         panel.network.to(device)
-        return Aggregation(panel)
+        return Aggregation(panel, DISTANCES[committee.training.reconstruction])
 
     def measure(store: Store) -> Callable[[Aggregator], Row]:
         measured = validation_on(store, restoration)

@@ -11,6 +11,7 @@ from components.backbones.feature_space import FeatureSpace
 from components.backbones.vq_autoencoder import VqAutoencoder
 from components.backbones.vqgan import VqganEncoder
 from components.backbones.weights import save_network
+from components.methods.parts.distances import DISTANCES
 from components.run.errors import InputError
 from components.run.files import write_json, written_whole
 from components.run.params import Params, bind, without_nulls
@@ -54,6 +55,8 @@ class Encoder(Params):
     def _one_origin(self) -> Self:
         if (self.checkpoint is None) == (self.training is None):
             raise ValueError("give either checkpoint (released weights) or training (a recipe)")
+        if self.training and self.training.progression:
+            raise ValueError("training.progression: an encoder has one size of images, for its normalisation sees all")
         if self.network.get("name") == "vgg19" and self.checkpoint is None:
             raise ValueError("vgg19 is imported: give its checkpoint")
         return self
@@ -94,7 +97,7 @@ def train_encoder(task: TaskChoice, encoder: Encoder, raw: Path, lmdb: Path, out
         write(network)
         return
 
-    recipe = encoder.training
+    recipe, to_clean = encoder.training, DISTANCES[encoder.training.reconstruction]
     arguments = bind(where, VqganEncoder, {key: value for key, value in encoder.network.items() if key != "name"})
     factor = 2 ** (len(arguments["multipliers"]) - 1)
     if recipe.patch * restoration.scale % factor:
@@ -104,7 +107,7 @@ def train_encoder(task: TaskChoice, encoder: Encoder, raw: Path, lmdb: Path, out
         )
     Session("train encoder", restoration, recipe, lmdb, {"task": task, "encoder": encoder}).run(
         make_network=lambda: VqAutoencoder(VqganEncoder(**arguments)),
-        make_method=lambda network, device: Autoencoding(network, recipe.steps, recipe.seed).to(device),
+        make_method=lambda network, device: Autoencoding(network, recipe.steps, recipe.seed, to_clean).to(device),
         weights=encoder.weights.model_dump(),
         validate=lambda store: reconstruction_on(store, recipe.patch * restoration.scale),
         write=lambda trained: write(trained.network.vqgan, trained),

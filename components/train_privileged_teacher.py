@@ -8,6 +8,7 @@ from components.backbones.privileged_teacher import (
     build_privileged_teacher,
     describe_privileged_teacher,
 )
+from components.methods.parts.distances import DISTANCES
 from components.run.files import write_json
 from components.run.params import Params
 from components.run.step import run_step
@@ -58,7 +59,7 @@ def train_privileged_teacher(
         InputError: an unknown argument, or a recipe that does not fit the images.
         DivergedError: a loss was not finite.
     """
-    restoration = build_task(task)
+    restoration, recipe = build_task(task), privileged_teacher.training
     parts = (student.backbone, restoration.scale, privileged_teacher.encoder)
 
     def write(trained: Trained[PrivilegedTeacher]) -> None:
@@ -68,12 +69,12 @@ def train_privileged_teacher(
     Session(
         title="train privileged teacher",
         task=restoration,
-        recipe=privileged_teacher.training,
+        recipe=recipe,
         lmdb=lmdb,
         values={"task": task, "decoder": student.backbone, "privileged_teacher": privileged_teacher},
     ).run(
         make_network=lambda: build_privileged_teacher(*parts),
-        make_method=lambda _, device: PrivilegedLearning().to(device),
+        make_method=lambda _, device: PrivilegedLearning(DISTANCES[recipe.reconstruction]).to(device),
         weights=privileged_teacher.weights.model_dump(),
         validate=lambda store: privileged_validation_on(store, restoration),
         write=write,

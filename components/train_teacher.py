@@ -9,6 +9,7 @@ from components.backbones import build_backbone
 from components.backbones.backbone import Backbone
 from components.backbones.weights import describe_backbone, load_published
 from components.methods.method import Setting
+from components.methods.parts.distances import DISTANCES
 from components.methods.scratch import Scratch
 from components.run.step import run_step
 from components.tasks import TaskChoice, build_task
@@ -42,7 +43,8 @@ def train_teacher(task: TaskChoice, teacher: Teacher, raw: Path, lmdb: Path, out
     def write(trained: Trained[Backbone]) -> None:
         write_outcome(output, "teacher", trained, description)
 
-    if teacher.training is None:
+    recipe = teacher.training
+    if recipe is None:
         network = make_network()
         path = raw / str(teacher.checkpoint)
         _LOG.info("imported %s (%s)", path, load_published(network, path))
@@ -50,14 +52,14 @@ def train_teacher(task: TaskChoice, teacher: Teacher, raw: Path, lmdb: Path, out
         return
 
     def make_method(network: Backbone, _: torch.device) -> Scratch:
-        return Scratch(Setting(network, Scratch.terms, seed=0))
+        return Scratch(Setting(network, Scratch.terms, seed=0, to_clean=DISTANCES[recipe.reconstruction]))
 
     session = Session(
         "train teacher",
         restoration,
-        teacher.training,
+        recipe,
         lmdb,
-        {"task": task, "backbone": teacher.backbone, "recipe": teacher.training},
+        {"task": task, "backbone": teacher.backbone, "recipe": recipe},
     )
     session.run(
         make_network, make_method, {"reconstruction": 1.0}, lambda store: validation_on(store, restoration), write

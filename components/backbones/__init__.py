@@ -6,17 +6,33 @@ from typing import Self
 from pydantic import model_validator
 
 from components.backbones.backbone import Backbone
+from components.backbones.carn import Carn, CarnM
+from components.backbones.dncnn import DnCnn
+from components.backbones.drsformer import DrsFormer
 from components.backbones.edsr import Edsr
 from components.backbones.fsrcnn import Fsrcnn
+from components.backbones.idn import Idn
 from components.backbones.rcan import Rcan
+from components.backbones.restormer import Restormer
+from components.backbones.swinir import SwinIr
+from components.backbones.uformer import Uformer
+from components.backbones.vdsr import Vdsr
 from components.run.params import Choice, build, fits
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
+    "carn": Carn,
+    "carn_m": CarnM,
+    "dncnn": DnCnn,
+    "drsformer": DrsFormer,
     "edsr": Edsr,
     "fsrcnn": Fsrcnn,
+    "idn": Idn,
     "rcan": Rcan,
+    "restormer": Restormer,
+    "swinir": SwinIr,
+    "uformer": Uformer,
+    "vdsr": Vdsr,
 }
-
 
 class BackboneChoice(Choice):
     """A backbone of the table and its arguments (without the scale, which is the task's), checked."""

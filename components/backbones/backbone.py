@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from components.backbones.layouts import Layout
+
 
 class State(NamedTuple):
     """A forward pass between two stages.
@@ -47,6 +49,15 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def leave(self, state: State) -> Tensor:
         """Image from the state after the last stage."""
+
+    @classmethod
+    def is_derived(cls, name: str) -> bool:  # noqa: ARG003 - the others' business
+        """Whether a key of a published checkpoint is derived (a buffer of indices or masks), and left out on loading."""
+        return False
+
+    def layouts(self) -> tuple[Layout, ...]:
+        """Other names under which its weights are published, beside our own."""
+        return ()
 
     def forward(self, image: Tensor) -> Tensor:
         """Restore a batch of images."""

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from components.backbones.head_body_tail import HeadBodyTail, conv3x3
+from components.backbones.layouts import Layout
 from components.run.params import Positive
 
 
@@ -33,3 +34,8 @@ class Edsr(HeadBodyTail):
 
     def __init__(self, scale: int, channels: Positive = 64, blocks: Positive = 16, residual_scale: float = 1.0) -> None:
         super().__init__(scale, channels, (ResidualBlock(channels, residual_scale) for _ in range(blocks)))
+
+    def layouts(self) -> tuple[Layout, ...]:
+        """BasicSR's names; its networks subtract the same mean in the same range."""
+        inside = {rf"body\.(\d+)\.conv{number}\.": rf"body.\1.body.{place}." for number, place in ((1, 0), (2, 2))}
+        return (Layout.renaming("BasicSR's", self.basicsr_names() | inside),)

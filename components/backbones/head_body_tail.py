@@ -88,3 +88,12 @@ class HeadBodyTail(Backbone):
     def leave(self, state: State) -> Tensor:
         """Upsample and return to [0, 1]."""
         return self.shift.outward(self.tail(state.features))
+
+    def basicsr_names(self) -> dict[str, str]:
+        """What BasicSR calls head, closing convolution and tail, as patterns, and what they are called here."""
+        return {
+            r"conv_first\.": "head.0.",
+            r"conv_after_body\.": f"body.{self.depth}.",
+            r"upsample\.": "tail.0.",
+            r"conv_last\.": "tail.1.",
+        }

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from components.backbones.head_body_tail import HeadBodyTail, conv3x3
+from components.backbones.layouts import Layout
 from components.run.errors import InputError
 from components.run.params import Positive
 
@@ -81,3 +82,14 @@ class Rcan(HeadBodyTail):
         if reduction > channels:
             raise InputError(f"rcan: reduction {reduction} leaves none of {channels} channels: write less")
         super().__init__(scale, channels, (ResidualGroup(channels, blocks, reduction) for _ in range(groups)))
+        self.blocks = blocks
+
+    def layouts(self) -> tuple[Layout, ...]:
+        """BasicSR's names; its networks subtract the same mean in the same range."""
+        inside = {
+            r"body\.(\d+)\.residual_group\.(\d+)\.rcab\.([02])\.": r"body.\1.body.\2.body.\3.",
+            r"body\.(\d+)\.residual_group\.(\d+)\.rcab\.3\.attention\.1\.": r"body.\1.body.\2.body.3.conv_du.0.",
+            r"body\.(\d+)\.residual_group\.(\d+)\.rcab\.3\.attention\.3\.": r"body.\1.body.\2.body.3.conv_du.2.",
+            r"body\.(\d+)\.conv\.": rf"body.\1.body.{self.blocks}.",
+        }
+        return (Layout.renaming("BasicSR's", self.basicsr_names() | inside),)

@@ -17,6 +17,7 @@ from components.backbones.window_attention import (
 )
 
 AttentionKind = Callable[[int, int, int], WindowAttention]
+MlpKind = Callable[[int, int], nn.Module]
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -73,6 +74,7 @@ class SwinBlock(nn.Module):
         mlp_ratio: hidden width of the MLP over the channels.
         dropped: probability of stochastic depth.
         attention: what attends in a window.
+        mlp: what follows it, from the channels and the hidden width.
     """
 
     def __init__(
@@ -84,13 +86,14 @@ class SwinBlock(nn.Module):
         mlp_ratio: float,
         dropped: float,
         attention: AttentionKind,
+        mlp: MlpKind = Mlp,
     ) -> None:
         super().__init__()
         self.window, self.shift = window, shift
         self.norm1 = nn.LayerNorm(channels)
         self.attn = attention(channels, heads, window)
         self.norm2 = nn.LayerNorm(channels)
-        self.mlp = Mlp(channels, int(channels * mlp_ratio))
+        self.mlp = mlp(channels, int(channels * mlp_ratio))
         self.drop_path = StochasticDepth(dropped)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -104,10 +107,15 @@ class SwinBlock(nn.Module):
         regions = None
         if self.shift:
             features = features.roll((-self.shift, -self.shift), (1, 2))
-            regions = shifted_regions(height, width, self.window, self.shift).to(features)
-        tokens = self.attn(to_windows(features, self.window), regions)
+            regions = shifted_regions(height, width, self.window, self.shift, features.device)
+        tokens = self._mixed(to_windows(features, self.window), regions)
         merged = from_windows(tokens, self.window, height, width)
         return merged.roll((self.shift, self.shift), (1, 2)) if self.shift else merged
+
+    def _mixed(self, tokens: Tensor, regions: Tensor | None) -> Tensor:
+        """The tokens of each window after attention."""
+        mixed: Tensor = self.attn(tokens, regions)
+        return mixed
 
 
 class SwinLayer(nn.Module):

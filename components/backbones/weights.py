@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
@@ -20,10 +21,11 @@ from components.run.files import written_whole
 from components.run.params import typed
 
 _DESCRIPTION = "description"
-_WRAPPERS = ("params_ema", "params", "state_dict")
+_WRAPPERS = ("params_ema", "params", "state_dict", "model")
+_PREFIXES = ("module.", "model.")
 _FIXED_LAYERS = ("sub_mean.", "add_mean.")
 _SHOWN = 5
-_GLOBAL = re.compile(r"GLOBAL (\S+)")
+_FOREIGN = re.compile(r"GLOBAL (\S+)|persistent_load of storage is allowed")
 _BROKEN = (
     *(SafetensorError, OSError, RuntimeError, EOFError, ValueError, LookupError),
     *(AttributeError, TypeError, AssertionError, struct.error),
@@ -82,8 +84,9 @@ def describe_backbone(choice: BackboneChoice, scale: int) -> dict[str, Any]:
 def load_published(network: nn.Module, path: Path, *, ignore: Callable[[str], bool] = lambda _: False) -> str:
     """Load a published checkpoint into `network`, every key and shape checked.
 
-    Reads `.safetensors` and `.pth`/`.pt`/`.ckpt`/`.bin`, unwraps `params_ema`, `params`, `state_dict` and
-    `module.` prefixes, and drops the frozen colour-shift layers that our networks hold without parameters.
+    Reads `.safetensors`, `.npz` and `.pth`/`.pt`/`.ckpt`/`.bin`, unwraps `params_ema`, `params`, `state_dict` and
+    `model`, takes off the prefixes `module.` and `model.`, drops the frozen colour-shift layers that our networks hold
+    without parameters and what is derived, and translates the names of other releases that the network knows.
 
     Args:
         network: the network to fill.
@@ -91,16 +94,27 @@ def load_published(network: nn.Module, path: Path, *, ignore: Callable[[str], bo
         ignore: keys of the checkpoint to leave out (a decoder that is not needed).
 
     Returns:
-        What format it was, for the log.
+        What format it was, for the log: `params_ema of a .pth, with module. prefix, BasicSR's names`.
 
     Raises:
         InputError: not a checkpoint, a pickle that would run code, or another architecture (names the first keys
             that are missing, too many or of another shape).
     """
     tensors, found = _read_tensors(path)
+    for prefix in _PREFIXES:
+        own = all(name.startswith(prefix) for name in network.state_dict())
+        if tensors and all(name.startswith(prefix) for name in tensors) and not own:
+            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+            found += f", with {prefix} prefix"
     tensors = {
         name: value for name, value in tensors.items() if not name.startswith(_FIXED_LAYERS) and not ignore(name)
     }
+    if isinstance(network, Backbone):
+        tensors = {name: value for name, value in tensors.items() if not network.is_derived(name)}
+        for layout in network.layouts():
+            converted = layout.convert(tensors)
+            if len(_faults(network, converted)) < len(_faults(network, tensors)):
+                tensors, found = converted, f"{found}, {layout.name} names"
     _refuse_other_architecture(path, network, tensors)
     network.load_state_dict(tensors)
     return found
@@ -109,22 +123,37 @@ def load_published(network: nn.Module, path: Path, *, ignore: Callable[[str], bo
 def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
     try:
         if path.suffix == ".safetensors":
-            return load_file(path), "safetensors"
+            return load_file(path), "tensors of a .safetensors"
+        if path.suffix == ".npz":
+            return _read_arrays(path), "arrays of a .npz"
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(
             f"{path}: no such checkpoint. Is its source listed in collections.<task>.checkpoints?"
         ) from None
     except pickle.UnpicklingError as error:
-        if foreign := _GLOBAL.search(str(error)):
-            raise InputError(
-                f"{path}: refused, since it holds more than tensors ({foreign[1]}) and loading it could run code. "
-                "Save its state_dict() as .safetensors where you trust it, and name that file."
-            ) from None
-        raise _unreadable(path, error) from None
+        raise _refused(path, error) from None
     except _BROKEN as error:
         raise _unreadable(path, error) from None
     return _unwrap(path, content)
+
+
+def _read_arrays(path: Path) -> dict[str, Tensor]:
+    """Arrays of numbers by name; anything else in the file would be pickled, and is refused by numpy."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+
+
+def _refused(path: Path, error: pickle.UnpicklingError) -> InputError:
+    """Error for what torch does not unpickle: the message says what it holds where the file is whole."""
+    if foreign := _FOREIGN.search(str(error)):
+        held = foreign[1] or "a whole network"
+        return InputError(
+            f"{path}: refused, since it holds more than tensors ({held}) and loading it could run code. Take its "
+            f"tensors out without running any: `python -m components.extract_weights --checkpoint {path} --output "
+            f"{path.with_suffix('.safetensors').name}`, and name that file."
+        )
+    return _unreadable(path, error)
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
@@ -142,13 +171,11 @@ def _unwrap(path: Path, content: Any) -> tuple[dict[str, Tensor], str]:
     if not isinstance(content, Mapping) or not content:
         raise InputError(f"{path}: expected tensors by name, found {type(content).__name__}.")
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    if tensors and all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
-        found += " with module. prefix"
-    return tensors, found
+    return tensors, f"{found} of a {path.suffix}"
 
 
-def _refuse_other_architecture(path: Path, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def _faults(network: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
+    """How tensors by name differ from what the network holds."""
     expected = network.state_dict()
     faults = [f"missing {name} {tuple(value.shape)}" for name, value in expected.items() if name not in tensors]
     faults += [f"unexpected {name} {tuple(value.shape)}" for name, value in tensors.items() if name not in expected]
@@ -157,7 +184,11 @@ def _refuse_other_architecture(path: Path, network: nn.Module, tensors: Mapping[
         for name, value in expected.items()
         if name in tensors and tensors[name].shape != value.shape
     ]
-    if faults:
+    return faults
+
+
+def _refuse_other_architecture(path: Path, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    if faults := _faults(network, tensors):
         more = f", and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         raise InputError(
             f"{path}: its weights do not fit {type(network).__name__} as params.yaml describes it: "

@@ -76,14 +76,14 @@ def from_windows(tokens: Tensor, window: int, height: int, width: int) -> Tensor
     return tiled.transpose(2, 3).reshape(batch, height, width, channels)
 
 
-def shifted_regions(height: int, width: int, window: int, shift: int) -> Tensor:
+def shifted_regions(height: int, width: int, window: int, shift: int, device: torch.device | None = None) -> Tensor:
     """Region of each token of a rolled image, `n w*w`: tokens of different regions were no neighbours before it.
 
     Three bands along each axis: what no border crosses, and the two parts of the last window.
     """
     down, across = (
-        (torch.arange(side) >= side - window).float() + (torch.arange(side) >= side - shift).float()
-        for side in (height, width)
+        (position >= len(position) - window).float() + (position >= len(position) - shift).float()
+        for position in (torch.arange(side, device=device) for side in (height, width))
     )
     regions = 3 * down[:, None] + across
     return to_windows(regions[None, :, :, None], window)[0, :, :, 0]

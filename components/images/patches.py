@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, Sampler
 
 from components.images.metrics import LUMA, PEAK
 from components.images.pixels import Degraded
+from components.images.progression import Progression, unchanging
 from components.images.store import Image, Record, Store
 from components.run.errors import InputError
 
@@ -59,31 +60,33 @@ class TrainingPatches(Dataset[Sample]):
     Args:
         store: the images.
         task: its scale must be the store's; degrades the turned clean crop where the store holds no degraded image.
-        patch: side of the degraded crop in pixels.
+        patch: side of the degraded crop in pixels; where it grows, by the sample's number.
         seed: at least 0.
         augment: whether to flip and transpose.
         gray: whether to give gray images (red = green = blue) with the luma of the stored ones, in floating point.
 
     Raises:
-        InputError: no training record, a record smaller than the patch, or a store of another scale.
+        InputError: no training record, a record smaller than the largest patch, or a store of another scale.
     """
 
     def __init__(
-        self, store: Store, task: Degradation, patch: int, seed: int, augment: bool, gray: bool = False
+        self, store: Store, task: Degradation, patch: int | Progression, seed: int, augment: bool, gray: bool = False
     ) -> None:
-        self._store, self._task, self._patch, self._seed = store, task, patch, seed
+        self._store, self._task, self._seed = store, task, seed
+        self._sizes = patch if isinstance(patch, Progression) else unchanging(1, patch)
         self._augment, self._gray = augment, gray
         self._records = store.records("training")
         if task.scale != store.scale:
             raise InputError(f"the image store has scale {store.scale}, the task {task.scale}: rerun build_lmdb.")
         if not self._records:
             raise InputError("the image store holds no training image: list one in the collection, rerun build_lmdb.")
+        largest = self._sizes.largest_patch
         for record in self._records:
-            if min(record.clean) < patch * task.scale:
+            if min(record.clean) < largest * task.scale:
                 height, width = record.clean
                 raise InputError(
-                    f"{record.image}: {width}x{height} pixels are less than the training patch, {patch * task.scale} "
-                    f"clean pixels wide ({patch} degraded). Write a smaller patch, or exclude the image."
+                    f"{record.image}: {width}x{height} pixels are less than the training patch, {largest * task.scale} "
+                    f"clean pixels wide ({largest} degraded). Write a smaller patch, or exclude the image."
                 )
 
     def __getitem__(self, index: int) -> Sample:
@@ -91,20 +94,21 @@ class TrainingPatches(Dataset[Sample]):
         epoch, place = divmod(index, len(self._records))
         record = self._records[_order(self._seed, epoch, len(self._records))[place]]
         random = _stream(self._seed, _SAMPLE, index)
-        top, left = (int(random.integers(side // self._store.scale - self._patch + 1)) for side in record.clean)
+        patch = self._sizes.patch(index)
+        top, left = (int(random.integers(side // self._store.scale - patch + 1)) for side in record.clean)
         turns = random.random(3) < 0.5 if self._augment else np.zeros(3, bool)
         seed = int(random.integers(2**63 - 1))
         if record.degraded is None:
-            clean, degraded = self._drawn(record, top, left, turns, random)
+            clean, degraded = self._drawn(record, top, left, patch, turns, random)
         else:
-            pair = self._store.crop(record, top, left, self._patch, self._patch)
+            pair = self._store.crop(record, top, left, patch, patch)
             assert pair.degraded is not None  # noqa: S101 - the record says so
             clean, degraded = _turned(pair.clean, turns), _turned(pair.degraded, turns)
         planes = _gray_planes if self._gray else _planes
         return Sample(degraded=planes(degraded), clean=planes(clean), seed=torch.tensor(seed))
 
     def _drawn(
-        self, record: Record, top: int, left: int, turns: NDArray[np.bool_], random: np.random.Generator
+        self, record: Record, top: int, left: int, patch: int, turns: NDArray[np.bool_], random: np.random.Generator
     ) -> tuple[Image, Degraded]:
         """Degrade the turned clean crop, with the margin around it that the task needs to see.
 
@@ -113,13 +117,12 @@ class TrainingPatches(Dataset[Sample]):
         margin, scale = self._task.margin, self._store.scale
         first = [max(corner - margin, 0) for corner in (top, left)]
         last = [
-            min(corner + self._patch + margin, side // scale)
-            for corner, side in zip((top, left), record.clean, strict=True)
+            min(corner + patch + margin, side // scale) for corner, side in zip((top, left), record.clean, strict=True)
         ]
         height, width = (stop - start for start, stop in zip(first, last, strict=True))
         seen = self._store.crop(record, first[0], first[1], height, width).clean
         missing = [
-            (scale * (margin - corner + start), scale * (margin + self._patch + corner - stop))
+            (scale * (margin - corner + start), scale * (margin + patch + corner - stop))
             for corner, start, stop in zip((top, left), first, last, strict=True)
         ]
         if any(map(any, missing)):
@@ -132,13 +135,13 @@ class TrainingPatches(Dataset[Sample]):
 class StepSampler(Sampler[list[int]]):
     """The sample numbers of one process, a list a step: the `batch_sampler` of a `DataLoader`.
 
-    Step `s` (from 1) of a batch of `B` holds the numbers `(s - 1) B ... s B - 1`; of `W` processes, each takes an
-    equal run of them.
+    Step `s` (from 1) of a batch of `B` holds the numbers `(s - 1) B ... s B - 1`, or what the progression says; of `W`
+    processes, each takes an equal run of them.
 
     Args:
         first: the first step.
         last: the last step, included.
-        batch: samples a step, over all processes.
+        batch: samples a step, over all processes; where it changes, by the step.
         rank: which process this is, from 0.
         world_size: how many processes there are.
 
@@ -146,15 +149,20 @@ class StepSampler(Sampler[list[int]]):
         InputError: the batch can't be shared equally.
     """
 
-    def __init__(self, first: int, last: int, batch: int, rank: int = 0, world_size: int = 1) -> None:
-        if batch % world_size:
-            raise InputError(f"a batch of {batch} can't be shared by {world_size} processes; write a multiple of them.")
-        self._steps, self._batch = range(first, last + 1), batch
-        self._share = range(rank * batch // world_size, (rank + 1) * batch // world_size)
+    def __init__(self, first: int, last: int, batch: int | Progression, rank: int = 0, world_size: int = 1) -> None:
+        self._steps, self._rank, self._world_size = range(first, last + 1), rank, world_size
+        self._sizes = batch if isinstance(batch, Progression) else unchanging(batch, 1)
+        for size in self._sizes.batches:
+            if size % world_size:
+                raise InputError(
+                    f"a batch of {size} can't be shared by {world_size} processes; write a multiple of them."
+                )
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in self._steps:
-            yield [(step - 1) * self._batch + place for place in self._share]
+            samples = self._sizes.samples(step)
+            share = len(samples) // self._world_size
+            yield list(samples[self._rank * share : (self._rank + 1) * share])
 
     def __len__(self) -> int:
         return len(self._steps)

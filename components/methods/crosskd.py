@@ -81,9 +81,9 @@ class CrossKd(Distillation):
             if wanted & {"reconstruction", "logits"}:
                 restored = heads.restore()
                 if "reconstruction" in wanted:
-                    losses["reconstruction"] = F.l1_loss(restored, batch.clean)
+                    losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
                 if "logits" in wanted and label is not None:
-                    losses["logits"] = F.l1_loss(restored, label)
+                    losses["logits"] = self.setting.to_teacher(restored, label)
             if "student_teacher" in wanted:
                 losses["student_teacher"] = _cascaded(heads, self.into_teacher, self.teacher, self.teacher_cuts, target)
         if "teacher_student" in wanted:

@@ -76,12 +76,12 @@ class Csd(Distillation):
         restored = network(batch.degraded)
         losses: dict[str, Tensor] = {}
         if "reconstruction" in wanted:
-            losses["reconstruction"] = F.l1_loss(restored, batch.clean)
+            losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
         if self.wide is not None:
             with torch.set_grad_enabled("wide_reconstruction" in wanted):
                 taught = self._through_wide(network, batch.degraded)
             if "wide_reconstruction" in wanted:
-                losses["wide_reconstruction"] = F.l1_loss(taught, batch.clean)
+                losses["wide_reconstruction"] = self.setting.to_clean(taught, batch.clean)
             if "contrastive" in wanted:
                 losses["contrastive"] = self._contrast(network.scale, restored, taught.detach(), batch)
         return losses

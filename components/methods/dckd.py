@@ -58,9 +58,9 @@ class Dckd(Distillation):
         label, consistent_label = self._labels(batch)
         losses: dict[str, Tensor] = {}
         if "reconstruction" in wanted:
-            losses["reconstruction"] = F.l1_loss(restored, batch.clean)
+            losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
         if "logits" in wanted:
-            losses["logits"] = F.l1_loss(restored, label)
+            losses["logits"] = self.setting.to_teacher(restored, label)
         if "label_consistency" in wanted:
             losses["label_consistency"] = F.l1_loss(restored, consistent_label)
         contrast: dict[str, Tensor] = self.contrast(batch, restored, label)

@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from components.backbones.backbone import Backbone
@@ -58,9 +57,9 @@ class DckdStar(Distillation):
         if self.setting.terms - Upcycling.terms:
             restored, label = network(batch.degraded), self.teach(batch.degraded)
             if "reconstruction" in self.setting.terms:
-                losses["reconstruction"] = F.l1_loss(restored, batch.clean)
+                losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
             if "logits" in self.setting.terms:
-                losses["logits"] = F.l1_loss(restored, label)
+                losses["logits"] = self.setting.to_teacher(restored, label)
             losses |= self.contrast(batch, restored, label)
         return losses | self.upcycling(network, batch)
 

@@ -2,7 +2,6 @@
 
 from typing import ClassVar, Literal
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from components.backbones.backbone import Backbone
@@ -58,7 +57,7 @@ class Dukd(Distillation):
             return losses
         restored = network(batch.degraded)
         if "reconstruction" in wanted:
-            losses["reconstruction"] = F.l1_loss(restored, batch.clean)
+            losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
         if "logits" in wanted:
-            losses["logits"] = F.l1_loss(restored, self.teach(batch.degraded))
+            losses["logits"] = self.setting.to_teacher(restored, self.teach(batch.degraded))
         return losses

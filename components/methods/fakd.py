@@ -86,14 +86,14 @@ class Fakd(Distillation):
         if wanted & _IMAGE_TERMS:
             restored = ours.restore()
         if "reconstruction" in wanted:
-            losses["reconstruction"] = F.l1_loss(restored, batch.clean)
+            losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
         if wanted == {"reconstruction"}:
             return losses
         with torch.no_grad():
             theirs = heads_of(self.teacher, batch.degraded, self.teacher_cuts)
             label = theirs.restore() if "logits" in wanted else None
         if label is not None:
-            losses["logits"] = F.l1_loss(restored, label)
+            losses["logits"] = self.setting.to_teacher(restored, label)
         with torch.autocast(batch.degraded.device.type, enabled=False):
             return losses | self.compare(features_of(ours), features_of(theirs))
 

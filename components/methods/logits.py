@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from components.backbones.backbone import Backbone
@@ -12,7 +11,8 @@ from components.methods.method import Batch, Distillation
 class Logits(Distillation):
     """L1 to the clean image and to the teacher's (DCKD, equations 2 and 3).
 
-    `reconstruction = mean|S(x) - y|`, `logits = mean|S(x) - T(x)|`; the teacher's image is not clamped.
+    `reconstruction = mean|S(x) - y|`, `logits = mean|S(x) - T(x)|`; the teacher's image is not clamped. Both, here and
+    in every method, are other distances where the student's recipe says so (`Setting.to_clean`, `to_teacher`).
     The published variants differ in their weights only: `sum` is 1 and 1 (the rows of the DCKD, MiPKD and DUKD
     tables), `convex` 0.5 and 0.5 (FAKD), `weighted` 5 and 1 (DUKD's main step).
     """
@@ -24,7 +24,7 @@ class Logits(Distillation):
         restored = network(batch.degraded)
         losses: dict[str, Tensor] = {}
         if "reconstruction" in self.setting.terms:
-            losses["reconstruction"] = F.l1_loss(restored, batch.clean)
+            losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
         if "logits" in self.setting.terms:
-            losses["logits"] = F.l1_loss(restored, self.teach(batch.degraded))
+            losses["logits"] = self.setting.to_teacher(restored, self.teach(batch.degraded))
         return losses

@@ -8,12 +8,14 @@ from typing import ClassVar, Generic, NamedTuple, TypeVar
 import torch
 import torch.distributed
 import torch.distributed.nn.functional
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from components.backbones.backbone import Backbone
 from components.backbones.committee import Committee
 from components.backbones.feature_space import FeatureSpace
 from components.backbones.privileged_teacher import PrivilegedTeacher
+from components.methods.parts.distances import Distance
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -61,6 +63,8 @@ class Setting:
         load_encoder: loads the frozen encoder onto that device; only methods that need it call it.
         load_committee: likewise the frozen committee of teachers.
         load_privileged: likewise the frozen teacher that sees the clean image.
+        to_clean: distance of the student's image to the clean one, which the losses named `reconstruction` are.
+        to_teacher: distance of the student's image to the teacher's, which the losses named `logits` are.
     """
 
     student: Backbone
@@ -71,6 +75,8 @@ class Setting:
     load_encoder: Callable[[], Frozen[FeatureSpace]] | None = None
     load_committee: Callable[[], Frozen[Committee]] | None = None
     load_privileged: Callable[[], Frozen[PrivilegedTeacher]] | None = None
+    to_clean: Distance = F.l1_loss
+    to_teacher: Distance = F.l1_loss
 
 
 class Method(nn.Module, ABC, Generic[Network]):

@@ -86,9 +86,9 @@ class MipKd(Distillation):
         if wanted & {"reconstruction", "logits"}:
             restored = heads.restore()
             if "reconstruction" in wanted:
-                losses["reconstruction"] = F.l1_loss(restored, batch.clean)
+                losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
             if "logits" in wanted and label is not None:
-                losses["logits"] = F.l1_loss(restored, label)
+                losses["logits"] = self.setting.to_teacher(restored, label)
         if wanted & _MIXTURES:
             enhanced, found = self._mix_features(heads, taught, batch.seeds)
             losses |= found

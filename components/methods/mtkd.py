@@ -48,7 +48,7 @@ class Mtkd(Distillation):
         restored = network(batch.degraded)
         losses: dict[str, Tensor] = {}
         if "reconstruction" in self.setting.terms:
-            losses["reconstruction"] = F.l1_loss(restored, batch.clean)
+            losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
         if self.committee is not None:
             with torch.no_grad():
                 label = self.committee.network(batch.degraded)

@@ -83,7 +83,7 @@ class Pisr(Distillation):
     def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""
         if self.privileged is None:
-            return {"reconstruction": F.l1_loss(network(batch.degraded), batch.clean)}
+            return {"reconstruction": self.setting.to_clean(network(batch.degraded), batch.clean)}
         ours = heads_of(network, batch.degraded, self.cuts)
         with torch.no_grad():
             theirs = heads_of(self.privileged.network, batch.clean, self.cuts)
@@ -94,7 +94,7 @@ class Pisr(Distillation):
             distances.append(negative_log_likelihood(location, spread, features, self.distribution, self.form))
         losses: dict[str, Tensor] = {}
         if "reconstruction" in self.setting.terms:
-            losses["reconstruction"] = F.l1_loss(ours.restore(), batch.clean)
+            losses["reconstruction"] = self.setting.to_clean(ours.restore(), batch.clean)
         losses["variational"] = torch.stack(distances).sum()
         return losses
 

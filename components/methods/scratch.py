@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from components.backbones.backbone import Backbone
@@ -10,10 +9,10 @@ from components.methods.method import Batch, Distillation
 
 
 class Scratch(Distillation):
-    """L1 to the clean image: `reconstruction = mean|S(x) - y|`."""
+    """L1 to the clean image, `reconstruction = mean|S(x) - y|`, or the recipe's other distance."""
 
     terms: ClassVar[frozenset[str]] = frozenset({"reconstruction"})
 
     def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""
-        return {"reconstruction": F.l1_loss(network(batch.degraded), batch.clean)}
+        return {"reconstruction": self.setting.to_clean(network(batch.degraded), batch.clean)}

@@ -4,7 +4,6 @@ from fractions import Fraction
 from typing import Annotated, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -90,7 +89,7 @@ class Skd(Distillation):
         if wanted - _OF_FEATURES:
             restored = heads.restore()
             if "reconstruction" in wanted:
-                losses["reconstruction"] = F.l1_loss(restored, batch.clean)
+                losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
             if "contrastive" in wanted:
                 losses["contrastive"] = self._contrast(restored, label, batch.degraded)
         if wanted & _OF_FEATURES:

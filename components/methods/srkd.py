@@ -81,7 +81,7 @@ class Srkd(Distillation):
         losses: dict[str, Tensor] = {}
         ours = heads_of(network, batch.degraded, self.cuts)
         if "reconstruction" in self.setting.terms:
-            losses["reconstruction"] = F.l1_loss(ours.restore(), batch.clean)
+            losses["reconstruction"] = self.setting.to_clean(ours.restore(), batch.clean)
         if self.levels:
             with torch.no_grad():
                 theirs = heads_of(self.teacher, batch.degraded, self.teacher_cuts)

@@ -9,6 +9,7 @@ from torch import Tensor
 from components.backbones.aggregator import Aggregator
 from components.backbones.committee import Panel
 from components.methods.method import Batch, Frozen, Method
+from components.methods.parts.distances import Distance
 
 
 class Aggregation(Method[Aggregator]):
@@ -16,16 +17,17 @@ class Aggregation(Method[Aggregator]):
 
     Args:
         panel: the frozen teachers, in the order that the aggregator learns.
+        to_clean: the recipe's distance where it is another than L1.
     """
 
     terms: ClassVar[frozenset[str]] = frozenset({"reconstruction"})
 
-    def __init__(self, panel: Frozen[Panel]) -> None:
+    def __init__(self, panel: Frozen[Panel], to_clean: Distance = F.l1_loss) -> None:
         super().__init__()
-        self.panel = panel
+        self.panel, self.to_clean = panel, to_clean
 
     def forward(self, network: Aggregator, batch: Batch) -> dict[str, Tensor]:
         """Loss of one batch."""
         with torch.no_grad():
             images = self.panel.network(batch.degraded)
-        return {"reconstruction": F.l1_loss(network(images), batch.clean)}
+        return {"reconstruction": self.to_clean(network(images), batch.clean)}

@@ -11,6 +11,7 @@ from components.backbones.vq_autoencoder import VqAutoencoder
 from components.images.metrics import psnr, quantise
 from components.images.store import Image, Store
 from components.methods.method import Batch, Method, batch_rows
+from components.methods.parts.distances import Distance
 from components.methods.parts.draws import generator
 from components.run.errors import InputError
 from components.training.loop import Row
@@ -30,6 +31,7 @@ class Autoencoding(Method[VqAutoencoder]):
         autoencoder: the network that will be trained.
         steps: of the training.
         seed: of the run.
+        to_clean: the recipe's distance of `reconstruction` where it is another than L1.
     """
 
     terms: ClassVar[frozenset[str]] = frozenset({"reconstruction", "codebook", "commitment"})
@@ -37,8 +39,9 @@ class Autoencoding(Method[VqAutoencoder]):
     used: Tensor
     recent: Tensor
 
-    def __init__(self, autoencoder: VqAutoencoder, steps: int, seed: int) -> None:
+    def __init__(self, autoencoder: VqAutoencoder, steps: int, seed: int, to_clean: Distance = F.l1_loss) -> None:
         super().__init__()
+        self.to_clean = to_clean
         self.seed, self.reseed_until = seed, steps // 2
         codes = autoencoder.vqgan.quantize.embedding.weight
         self.register_buffer("used", torch.zeros(len(codes), dtype=torch.bool))
@@ -51,7 +54,7 @@ class Autoencoding(Method[VqAutoencoder]):
         vectors = batch_rows(coded.latent).permute(0, 2, 3, 1).reshape(-1, coded.latent.shape[1]).float()
         self.recent.copy_(vectors[torch.arange(len(self.recent), device=vectors.device) % len(vectors)])
         return {
-            "reconstruction": F.l1_loss(coded.image, batch.clean),
+            "reconstruction": self.to_clean(coded.image, batch.clean),
             "codebook": F.mse_loss(coded.codes, coded.latent.detach()),
             "commitment": F.mse_loss(coded.latent, coded.codes.detach()),
         }

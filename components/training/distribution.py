@@ -24,11 +24,12 @@ def start(recipe: Training) -> Accelerator:
         # Every parameter takes part in every step, and buffers that follow the training are made of the whole batch.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=False)],
     )
-    if recipe.batch % accelerator.num_processes:
-        raise InputError(
-            f"training.batch: {recipe.batch} can't be split over {accelerator.num_processes} processes: "
-            "write a multiple of their number, or start fewer."
-        )
+    for batch in recipe.sizes.batches:
+        if batch % accelerator.num_processes:
+            raise InputError(
+                f"training.batch: {batch} can't be split over {accelerator.num_processes} processes: "
+                "write a multiple of their number, or start fewer."
+            )
     if accelerator.device.type == "cpu":
         torch.use_deterministic_algorithms(mode=True)
         # Nothing here reads memory that was not written; filling it took a sixth of DCKD's time.

@@ -19,6 +19,7 @@ from components.run.progress import Progress
 from components.training.checkpoint import load_checkpoint, save_checkpoint
 from components.training.distribution import loader_workers
 from components.training.meter import TOTAL, Meter
+from components.training.mixup import mix
 from components.training.optimisation import make_optimiser, make_schedule
 from components.training.recipe import Training
 
@@ -104,8 +105,7 @@ def train(
         step = state["step"]
         accelerator.print(f"{title}: going on from step {step} of {recipe.steps}")
 
-    wrapped, optimiser = accelerator.prepare(trainee, optimiser)
-    wrapped.train()
+    wrapped, optimiser = accelerator.prepare(trainee.train(), optimiser)
     averaged.eval()
     meter, saved = Meter(accelerator), monotonic()
     shown = Progress(title, recipe.steps, start=step) if accelerator.is_main_process else None
@@ -118,6 +118,8 @@ def train(
         for part in range(method.parts):
             found = wrapped(batch._replace(part=part))
             accelerator.backward(_weighted(found, weights))
+            if recipe.clip_norm:
+                accelerator.clip_grad_norm_(trainee.parameters(), recipe.clip_norm)
             optimiser.step()
             losses |= found
         learning_rate = float(schedule.get_last_lr()[0])
@@ -133,7 +135,8 @@ def train(
             row = {"step": float(step), "learning_rate": learning_rate, **meter.means()}
             trained.history.append(row)
             if shown:
-                shown.advance_to(step, loss=f"{row[TOTAL]:.4f}", images=f"{shown.rate(step) * recipe.batch:.0f}/s")
+                images = shown.rate(step) * recipe.batch_at(step)
+                shown.advance_to(step, loss=f"{row[TOTAL]:.4f}", images=f"{images:.0f}/s")
         if step % recipe.validate_every == 0 or last:
             trained.validation.append({"step": step, **validate(averaged)})
         if logs and accelerator.is_main_process and not last and monotonic() - saved >= checkpoint_seconds:
@@ -167,10 +170,11 @@ def forget(checkpoint: Path) -> None:
 def _batches(patches: TrainingPatches, recipe: Training, done: int, accelerator: Accelerator) -> Iterator[Batch]:
     """This process's share of every step's batch, from the step after `done`, on the device."""
     sampler = StepSampler(
-        done + 1, recipe.steps, recipe.batch, rank=accelerator.process_index, world_size=accelerator.num_processes
+        done + 1, recipe.steps, recipe.sizes, rank=accelerator.process_index, world_size=accelerator.num_processes
     )
     on_gpu = accelerator.device.type != "cpu"
     loader = DataLoader(patches, batch_sampler=sampler, num_workers=loader_workers(accelerator), pin_memory=on_gpu)
     for step, crops in enumerate(loader, start=done + 1):
         degraded, clean = (crops[name].to(accelerator.device, non_blocking=on_gpu) for name in ("degraded", "clean"))
-        yield Batch(degraded, clean, crops["seed"], step)
+        batch = Batch(degraded, clean, crops["seed"], step)
+        yield mix(batch, recipe.mixup, recipe.seed, accelerator.process_index) if recipe.mixup else batch

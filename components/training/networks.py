@@ -5,15 +5,23 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from components.backbones import BackboneChoice
+from components.methods.parts.distances import DistanceName
 from components.run.params import Params
 from components.training.recipe import Training
 
 
 class Student(Params):
-    """The small network and how it is trained; every method trains the same."""
+    """The small network and how it is trained; every method trains the same.
+
+    Attributes:
+        backbone: its architecture.
+        training: its recipe.
+        logits: the distance that every loss of this name is, to the teacher's image.
+    """
 
     backbone: BackboneChoice
     training: Training
+    logits: DistanceName = "l1"
 
 
 class Expected(Params):

@@ -1,13 +1,22 @@
 """Optimiser and learning-rate schedule of a recipe, both torch's own."""
 
+import math
 from collections.abc import Iterable
 
 from torch import nn
 from torch.optim import Adam as TorchAdam
 from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, MultiStepLR, SequentialLR
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingLR,
+    LambdaLR,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    SequentialLR,
+)
 
-from components.training.recipe import Constant, MultiStep, Training
+from components.training.recipe import Constant, CosineRestarts, MultiStep, Training
 
 
 def make_optimiser(parameters: Iterable[nn.Parameter], recipe: Training) -> Optimizer:
@@ -21,13 +30,38 @@ def make_optimiser(parameters: Iterable[nn.Parameter], recipe: Training) -> Opti
 
 def make_schedule(optimiser: Optimizer, recipe: Training) -> LRScheduler:
     """The recipe's schedule; to be stepped once after every optimiser step."""
-    schedule = recipe.schedule
+    warm_up = recipe.schedule.warm_up
+    schedules, milestones = _schedules(optimiser, recipe)
+    if warm_up:
+        # Step s of them has s / warm_up of the rate.
+        rising = LinearLR(optimiser, start_factor=1 / warm_up, total_iters=warm_up - 1)
+        schedules, milestones = [rising, *schedules], [warm_up, *(warm_up + milestone for milestone in milestones)]
+    return SequentialLR(optimiser, schedules, milestones) if milestones else schedules[0]
+
+
+def _schedules(optimiser: Optimizer, recipe: Training) -> tuple[list[LRScheduler], list[int]]:
+    """What follows the warm-up: schedules, and the steps between them, counted from there."""
+    schedule, steps = recipe.schedule, recipe.steps - recipe.schedule.warm_up
     if isinstance(schedule, Constant):
-        return ConstantLR(optimiser, factor=1.0, total_iters=0)
+        return [ConstantLR(optimiser, factor=1.0, total_iters=0)], []
     if isinstance(schedule, MultiStep):
-        return MultiStepLR(optimiser, list(schedule.milestones), gamma=schedule.factor)
-    cosine = CosineAnnealingLR(optimiser, T_max=recipe.steps - schedule.flat, eta_min=schedule.minimum)
+        milestones = [milestone - schedule.warm_up for milestone in schedule.milestones]
+        return [MultiStepLR(optimiser, milestones, gamma=schedule.factor)], []
+    if isinstance(schedule, CosineRestarts):
+        return [LambdaLR(optimiser, lambda done: _restarting(done, schedule, recipe.learning_rate))], []
+    cosine = CosineAnnealingLR(optimiser, T_max=steps - schedule.flat, eta_min=schedule.minimum)
     if schedule.flat == 0:
-        return cosine
-    flat = ConstantLR(optimiser, factor=1.0, total_iters=0)
-    return SequentialLR(optimiser, [flat, cosine], milestones=[schedule.flat])
+        return [cosine], []
+    return [ConstantLR(optimiser, factor=1.0, total_iters=0), cosine], [schedule.flat]
+
+
+def _restarting(done: int, schedule: CosineRestarts, rate: float) -> float:
+    """The learning rate after `done` steps, as a part of `rate`."""
+    begin = 0
+    for period, minimum, weight in zip(schedule.periods, schedule.minima, schedule.weights, strict=True):
+        if done <= begin + period:
+            fall = (1 + math.cos(math.pi * (done - begin) / period)) / 2
+            return (minimum + weight * (rate - minimum) * fall) / rate
+        begin += period
+    # torch asks once more, behind the last step.
+    return schedule.minima[-1] / rate

@@ -10,6 +10,7 @@ from components.backbones.privileged_teacher import PrivilegedTeacher
 from components.images.store import Store
 from components.methods.method import Batch, Method
 from components.methods.parts.cascade import finish
+from components.methods.parts.distances import Distance
 from components.tasks.evaluation import network_restorer
 from components.tasks.task import Task
 from components.training.loop import Row
@@ -20,16 +21,23 @@ class PrivilegedLearning(Method[PrivilegedTeacher]):
 
     With clean y, degraded x, imitated x' and restored y': `reconstruction = mean|y' - y|`, `imitation = mean|x' - x|`,
     the latter of luma where the decoder restores luma.
+
+    Args:
+        to_clean: the recipe's distance of `reconstruction` where it is another than L1.
     """
 
     terms: ClassVar[frozenset[str]] = frozenset({"reconstruction", "imitation"})
+
+    def __init__(self, to_clean: Distance = F.l1_loss) -> None:
+        super().__init__()
+        self.to_clean = to_clean
 
     def forward(self, network: PrivilegedTeacher, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""
         imitated = network.imitate(batch.clean)
         restored = finish(network, network.enter_imitated(imitated, batch.clean), -1)
         return {
-            "reconstruction": F.l1_loss(restored, batch.clean),
+            "reconstruction": self.to_clean(restored, batch.clean),
             "imitation": F.l1_loss(imitated, network.seen(batch.degraded)),
         }
 

@@ -1,9 +1,12 @@
 """How long, how fast and on how much a network is trained: the published recipes are values of these types."""
 
-from typing import Annotated, Any, Literal
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from components.images.progression import Progression, Sizes
+from components.methods.parts.distances import DistanceName
 from components.run.params import Params, without_nulls
 
 Positive = Annotated[int, Field(gt=0)]
@@ -11,7 +14,13 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Schedule(Params):
-    """Base of the schedules: keys of null are not given, so that a preset can replace one by another."""
+    """Base of the schedules: keys of null are not given, so that a preset can replace one by another.
+
+    Attributes:
+        warm_up: first steps, in which the learning rate rises evenly to its start; the schedule follows after them.
+    """
+
+    warm_up: int = Field(default=0, ge=0)
 
     @model_validator(mode="before")
     @classmethod
@@ -41,12 +50,46 @@ class Cosine(Schedule):
     flat: int = Field(default=0, ge=0)
 
 
+class CosineRestarts(Schedule):
+    """Cosines one behind the other, each from `weights` of the learning rate down to its own minimum.
+
+    Restormer's `CosineAnnealingRestartCyclicLR`: periods 92000 and 208000, minima 3e-4 and 1e-6, which is `cosine` with
+    a flat start. The step that ends a period has its minimum; the next one begins anew.
+    """
+
+    name: Literal["cosine_restarts"]
+    periods: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    minima: tuple[Annotated[float, Field(ge=0)], ...]
+    weights: tuple[Annotated[float, Field(gt=0)], ...]
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        if not len(self.periods) == len(self.minima) == len(self.weights):
+            raise ValueError("give each of the periods one of the minima and one of the weights")
+        return self
+
+
 class Adam(Params):
     """Adam or AdamW with its moments and weight decay."""
 
     name: Literal["adam", "adamw"]
     betas: tuple[Decay, Decay]
     weight_decay: float = Field(default=0.0, ge=0)
+
+
+class Growth(Params):
+    """Another batch and patch from the step behind `after` on."""
+
+    after: Positive
+    batch: Positive
+    patch: Positive
+
+
+class Mixup(Params):
+    """Samples are mixed in pairs by `l ~ Beta(beta, beta)`, in this part of the steps (Restormer: 1.2 and a half)."""
+
+    beta: float = Field(gt=0)
+    probability: float = Field(gt=0, le=1)
 
 
 class Training(Params):
@@ -56,9 +99,13 @@ class Training(Params):
         steps: optimiser steps.
         batch: samples a step, over all processes together.
         patch: side of the degraded crop in pixels.
+        progression: how batch and patch change (Restormer: patches grow from 128 to 384, batches shrink from 64 to 8).
+        reconstruction: the distance that every loss of this name is, to the clean image.
+        mixup: of training samples; none unless it is given.
         learning_rate: at the start.
         optimiser: its kind and constants.
         schedule: how the learning rate falls.
+        clip_norm: the gradient of all that is trained is cut to this norm before a step (Restormer: 0.01).
         average_decay: of the exponential moving average of the weights, which is what is kept and measured.
         precision: `float32`, or `bf16` for automatic mixed precision.
         log_every: steps between rows of the history.
@@ -69,20 +116,48 @@ class Training(Params):
     steps: Positive
     batch: Positive
     patch: Positive
+    progression: tuple[Growth, ...] = ()
+    reconstruction: DistanceName = "l1"
+    mixup: Mixup | None = None
     learning_rate: float = Field(gt=0)
     optimiser: Adam
-    schedule: Annotated[Constant | MultiStep | Cosine, Field(discriminator="name")]
+    schedule: Annotated[Constant | MultiStep | Cosine | CosineRestarts, Field(discriminator="name")]
+    clip_norm: float | None = Field(default=None, gt=0)
     average_decay: Decay
     precision: Literal["float32", "bf16"] = "float32"
     log_every: Positive
     validate_every: Positive
     seed: int = Field(ge=0)
 
+    @property
+    def sizes(self) -> Progression:
+        """Batch and patch of every step."""
+        return Progression([Sizes(0, self.batch, self.patch), *(Sizes(**dict(growth)) for growth in self.progression)])
+
+    def batch_at(self, step: int) -> int:
+        """Samples of a step (from 1)."""
+        return len(self.sizes.samples(step))
+
     @model_validator(mode="after")
-    def _schedule_fits(self) -> "Training":
-        schedule = self.schedule
-        if isinstance(schedule, Cosine) and schedule.flat >= self.steps:
-            raise ValueError(f"schedule.flat ({schedule.flat}) must be less than steps ({self.steps})")
+    def _schedule_fits(self) -> Self:
+        schedule, left = self.schedule, self.steps - self.schedule.warm_up
+        if left <= 0:
+            raise ValueError(f"schedule.warm_up ({schedule.warm_up}) must be less than steps ({self.steps})")
+        if isinstance(schedule, Cosine) and schedule.flat >= left:
+            raise ValueError(f"schedule.flat ({schedule.flat}) must be less than steps ({left})")
         if isinstance(schedule, Cosine) and schedule.minimum > self.learning_rate:
             raise ValueError(f"schedule.minimum ({schedule.minimum}) is above learning_rate ({self.learning_rate})")
+        if isinstance(schedule, CosineRestarts) and max(schedule.minima) > self.learning_rate:
+            raise ValueError(f"schedule.minima ({schedule.minima}) are above learning_rate ({self.learning_rate})")
+        if isinstance(schedule, CosineRestarts) and sum(schedule.periods) < left:
+            raise ValueError(f"schedule.periods ({sum(schedule.periods)} together) end before the steps ({left})")
+        if isinstance(schedule, MultiStep) and min(schedule.milestones, default=left) <= schedule.warm_up:
+            raise ValueError(f"schedule.milestones ({schedule.milestones}) lie in the warm_up ({schedule.warm_up})")
+        return self
+
+    @model_validator(mode="after")
+    def _progression_fits(self) -> Self:
+        steps = [0, *(growth.after for growth in self.progression), self.steps]
+        if any(after <= before for before, after in pairwise(steps)):
+            raise ValueError(f"progression: after must grow, and end before steps ({self.steps}); found {steps[1:-1]}")
         return self

@@ -73,7 +73,7 @@ class Session:
             method=make_method(network, accelerator.device),
             weights=weights,
             patches=TrainingPatches(
-                store, self.task, self.recipe.patch, self.recipe.seed, augment=True, gray=self.task.gray
+                store, self.task, self.recipe.sizes, self.recipe.seed, augment=True, gray=self.task.gray
             ),
             recipe=self.recipe,
             validate=validate(store),

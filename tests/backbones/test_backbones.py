@@ -32,9 +32,14 @@ class Small:
 
 
 SMALL = {
+    "carn": Small({"channels": 8, "blocks": 10}),
+    "carn_m": Small({"channels": 8, "blocks": 10, "groups": 4}),
+    "dncnn": Small({"channels": 8, "layers": 12}, scales=(1,)),
     "edsr": Small({"channels": 8, "blocks": 10}),
     "fsrcnn": Small({"channels": 8, "shrunk_channels": 4, "mappings": 8}),
+    "idn": Small({"channels": 16, "blocks": 10}),
     "rcan": Small({"channels": 8, "groups": 10, "blocks": 1, "reduction": 1}),
+    "vdsr": Small({"channels": 8, "layers": 12}),
 }
 
 SCALES = (2, 3, 4, 8)

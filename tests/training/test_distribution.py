@@ -15,7 +15,7 @@ from tests.training import tiny
 
 ROOT = Path(__file__).parents[2]
 LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-TRAININGS = [*METHODS, "autoencoder"]
+TRAININGS = [*METHODS, "restorer", "autoencoder"]
 
 
 def run(launcher, lmdb, folder):
@@ -83,6 +83,8 @@ def test_every_process_refuses_a_batch_that_cannot_be_split(folders):
     for rank in range(2):
         said = (folders[1] / f"refused-{rank}.txt").read_text()
         assert said.startswith("training.batch: 7 can't be split over 2 processes: write a multiple")
+        said = (folders[1] / f"refused-later-{rank}.txt").read_text()
+        assert said.startswith("training.batch: 9 can't be split over 2 processes: write a multiple")
     assert not list(folders[0].glob("refused*"))
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from components.methods import METHODS
 from components.methods.logits import Logits
@@ -104,6 +105,9 @@ class TestResume:
             {"name": "multi_step", "milestones": [4, 8], "factor": 0.1},
             {"name": "cosine", "minimum": 1e-6, "flat": 4},
             {"name": "cosine", "minimum": 1e-6, "flat": 8},
+            {"name": "cosine", "minimum": 1e-6, "flat": 2, "warm_up": 3},
+            {"name": "cosine", "minimum": 1e-6, "warm_up": 9},
+            {"name": "cosine_restarts", "periods": [4, 8], "minima": [1e-4, 0], "weights": [1, 0.5]},
         ],
     )
     @pytest.mark.parametrize("optimiser", ["adam", "adamw"])
@@ -114,6 +118,17 @@ class TestResume:
         checkpoint = tmp_path / "run.pt"
         with pytest.raises(KeyboardInterrupt):
             tiny.distilled(picked, lmdb, checkpoint, values, patch_kind=tiny.Interrupted)
+        resumed = tiny.outcome(tmp_path / "resumed", tiny.distilled(picked, lmdb, checkpoint, values))
+        unbroken = tiny.outcome(tmp_path / "unbroken", tiny.distilled(picked, lmdb, tmp_path / "other.pt", values))
+        assert resumed == unbroken
+
+    @pytest.mark.parametrize("name", METHODS)
+    def test_growing_patches_mixup_and_clipped_gradients_go_on(self, name, lmdb, tmp_path):
+        """Of every method: none keeps something of the first batch's size."""
+        picked, values, checkpoint = tiny.refreshing(name), tiny.recipe(**tiny.RESTORER), tmp_path / "run.pt"
+        with pytest.raises(KeyboardInterrupt):
+            tiny.distilled(picked, lmdb, checkpoint, values, patch_kind=tiny.Interrupted)
+        assert load_checkpoint(checkpoint)["step"] == 6
         resumed = tiny.outcome(tmp_path / "resumed", tiny.distilled(picked, lmdb, checkpoint, values))
         unbroken = tiny.outcome(tmp_path / "unbroken", tiny.distilled(picked, lmdb, tmp_path / "other.pt", values))
         assert resumed == unbroken
@@ -188,6 +203,64 @@ class TestDivergence:
 
         with pytest.raises(DivergedError, match="not finite: reconstruction, logits, at step 8"):
             tiny.distilled(tiny.choice("logits"), lmdb, tmp_path / "run.pt", wrap=lambda method: Broken(method.setting))
+
+
+class TestBatches:
+    def test_patches_grow_while_batches_shrink(self, lmdb, tmp_path):
+        shapes = {}
+
+        class Seen(Logits):
+            def forward(self, network, batch):
+                shapes[batch.step] = (len(batch.clean), batch.degraded.shape[-1], batch.clean.shape[-1])
+                return super().forward(network, batch)
+
+        growing = tiny.recipe(progression=tiny.RESTORER["progression"])
+        picked = tiny.choice("logits")
+        tiny.distilled(picked, lmdb, tmp_path / "run.pt", growing, wrap=lambda method: Seen(method.setting))
+        expected = [(4, 8, 16)] * 4 + [(6, 10, 20)] * 5 + [(2, 12, 24)] * 3
+        assert shapes == dict(enumerate(expected, start=1))
+
+    @pytest.mark.parametrize(("probability", "changed"), [(1.0, True), (1e-9, False)])
+    def test_samples_are_mixed_where_the_recipe_says_so(self, probability, changed, lmdb, tmp_path):
+        def first_losses(**changes):
+            values = tiny.recipe(steps=3, **changes)
+            return watched_run(tiny.choice("scratch"), lmdb, tmp_path / "run.pt", values)[1].losses
+
+        mixed = first_losses(mixup={"beta": 1.2, "probability": probability})
+        assert (mixed != first_losses()) == changed
+
+    def test_the_recipe_says_which_distance_the_reconstruction_is(self, lmdb, tmp_path):
+        """The session hands it over to the method: see `test_train_teacher` and `test_distill`."""
+        values = tiny.recipe(steps=1)
+        plain = watched_run(tiny.choice("scratch"), lmdb, tmp_path / "run.pt", values)[1].losses
+        psnr = watched_run(
+            tiny.choice("scratch"), lmdb, tmp_path / "run.pt", tiny.recipe(steps=1, reconstruction="psnr")
+        )[1].losses
+        assert plain[0]["reconstruction"] > 0 > psnr[0]["reconstruction"]
+
+
+class TestClipping:
+    def steps(self, lmdb, path, **changes):
+        """The norm of the gradient that each step of the optimiser is given."""
+        values = tiny.recipe(steps=4, **changes)
+        norms = []
+
+        def keep(optimiser, *_args, **_kwargs):
+            parameters = optimiser.param_groups[0]["params"]
+            norms.append(math.sqrt(sum(float(parameter.grad.square().sum()) for parameter in parameters)))
+
+        hook = register_optimizer_step_pre_hook(keep)
+        try:
+            tiny.distilled(tiny.choice("logits"), lmdb, path, values)
+        finally:
+            hook.remove()
+        return norms
+
+    def test_a_long_gradient_is_cut_to_the_norm_and_a_short_one_left(self, lmdb, tmp_path):
+        free = self.steps(lmdb, tmp_path / "free.pt")
+        assert min(free) > 0.01
+        assert self.steps(lmdb, tmp_path / "cut.pt", clip_norm=0.01) == pytest.approx([0.01] * 4, rel=1e-3)
+        assert self.steps(lmdb, tmp_path / "left.pt", clip_norm=1e6) == free
 
 
 class TestAverage:

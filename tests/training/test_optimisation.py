@@ -1,6 +1,17 @@
+"""Schedules and optimisers against their formulas and the official code.
+
+`schedules_oracle.npz` holds the learning rate of every step that these gave, periods and steps of the recipes divided
+by a thousand: `restormer` and `restarts`, `CosineAnnealingRestartCyclicLR` of swz30/Restormer, commit df766d55;
+`multi_step`, `MultiStepRestartLR` of XPixelGroup/BasicSR, commit 8d56e3a0; `warm_up`, that repository's
+`update_learning_rate` with `warmup_iter: 12` over a constant rate; `uformer`, `GradualWarmupScheduler` of
+ZhendongWang6/Uformer, commit 65fc970a, over `CosineAnnealingLR`, which had its first rate as in torch 1.9.
+"""
+
 import math
 import warnings
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,6 +21,27 @@ from components.run.params import typed
 from components.training.optimisation import make_optimiser, make_schedule
 from components.training.recipe import Training
 from tests.training import tiny
+
+ORACLE = np.load(Path(__file__).with_name("schedules_oracle.npz"))
+
+# Name in the oracle, learning rate, schedule.
+OFFICIAL = [
+    ("restormer", 3e-4, {"name": "cosine", "minimum": 1e-6, "flat": 92}),
+    (
+        "restormer",
+        3e-4,
+        {"name": "cosine_restarts", "periods": [92, 208], "minima": [3e-4, 1e-6], "weights": [1, 1]},
+    ),
+    (
+        "restarts",
+        2e-3,
+        {"name": "cosine_restarts", "periods": [20, 35, 45], "minima": [1e-4, 5e-5, 1e-6], "weights": [1, 0.5, 0.25]},
+    ),
+    ("multi_step", 2e-4, {"name": "multi_step", "milestones": [50, 80, 90, 95], "factor": 0.5}),
+    ("warm_up", 2e-4, {"name": "constant", "warm_up": 12}),
+    ("uformer", 2e-4, {"name": "cosine", "minimum": 1e-6, "warm_up": 5}),
+]
+RESTARTS = {"name": "cosine_restarts", "periods": [4, 8], "minima": [1e-4, 0.0], "weights": [1, 0.5]}
 
 
 def rates(recipe):
@@ -63,12 +95,33 @@ class TestSchedules:
         assert found[92:] == pytest.approx([half_cosine(3e-4, 1e-6, done, 208) for done in range(208)], rel=1e-9)
         assert left == pytest.approx(1e-6, rel=1e-6)
 
+    @pytest.mark.parametrize(("name", "learning_rate", "schedule"), OFFICIAL)
+    def test_every_step_has_the_rate_of_the_official_code(self, name, learning_rate, schedule):
+        expected = ORACLE[name]
+        found, _ = rates(scheduled(len(expected), learning_rate, **schedule))
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+    def test_warm_up_comes_before_whatever_the_schedule_is(self):
+        rising = [1e-3 * step / 4 for step in (1, 2, 3, 4)]
+        found, _ = rates(scheduled(12, 1e-3, name="multi_step", milestones=[6, 9], factor=0.1, warm_up=4))
+        assert found == pytest.approx([*rising, 1e-3, 1e-3, *[1e-4] * 3, *[1e-5] * 3], rel=1e-9)
+        found, left = rates(scheduled(12, 1e-3, name="cosine", minimum=0, flat=3, warm_up=4))
+        falling = [half_cosine(1e-3, 0, done, 5) for done in range(5)]
+        assert found == pytest.approx([*rising, *[1e-3] * 3, *falling], rel=1e-9)
+        assert left == pytest.approx(0, abs=1e-15)
+        found, _ = rates(scheduled(16, 1e-3, **RESTARTS, warm_up=4))
+        assert found[:4] == pytest.approx(rising, rel=1e-9)
+        plain, _ = rates(scheduled(12, 1e-3, **RESTARTS))
+        assert found[4:] == pytest.approx(plain, rel=1e-9)
+
     @pytest.mark.parametrize(
         "schedule",
         [
             {"name": "constant"},
             {"name": "multi_step", "milestones": [3], "factor": 0.1},
             {"name": "cosine", "minimum": 0.0, "flat": 3},
+            {"name": "cosine", "minimum": 0.0, "flat": 3, "warm_up": 1},
+            RESTARTS,
         ],
     )
     def test_torch_has_nothing_to_complain_of(self, schedule):
@@ -127,6 +180,27 @@ class TestRecipes:
                 "schedule.minimum (0.01) is above learning_rate (0.001)",
             ),
             ({"schedule": {"name": "linear"}}, "'constant', 'multi_step', 'cosine'"),
+            ({"schedule": {"name": "constant", "warm_up": 12}}, "schedule.warm_up (12) must be less than steps (12)"),
+            (
+                {"schedule": {"name": "multi_step", "milestones": [4, 8], "factor": 0.1, "warm_up": 4}},
+                "schedule.milestones ((4, 8)) lie in the warm_up (4)",
+            ),
+            (
+                {"schedule": {"name": "cosine", "minimum": 0, "flat": 9, "warm_up": 3}},
+                "schedule.flat (9) must be less than steps (9)",
+            ),
+            ({"schedule": RESTARTS | {"periods": [4, 7]}}, "schedule.periods (11 together) end before the steps (12)"),
+            ({"schedule": RESTARTS | {"minima": [0.01, 0.0]}}, "are above learning_rate (0.001)"),
+            ({"schedule": RESTARTS | {"weights": [1.0]}}, "one of the minima and one of the weights"),
+            ({"progression": [{"after": 12, "batch": 4, "patch": 8}]}, "after must grow, and end before steps (12)"),
+            (
+                {"progression": [{"after": 6, "batch": 4, "patch": 8}, {"after": 6, "batch": 2, "patch": 9}]},
+                "found [6, 6]",
+            ),
+            ({"progression": [{"after": 6, "batch": 4}]}, "progression.0.patch: missing"),
+            ({"reconstruction": "l2"}, "'l1', 'psnr' or 'charbonnier'"),
+            ({"clip_norm": 0}, "clip_norm"),
+            ({"mixup": {"beta": 1.2}}, "mixup.probability: missing"),
             (
                 {"schedule": {"name": "multi_step", "milestones": [0], "factor": 0.1}},
                 "milestones.0",

@@ -18,6 +18,7 @@ from components.images.patches import TrainingPatches
 from components.images.store import Pair, Store, StoreWriter
 from components.methods import METHODS, MethodChoice, build_method
 from components.methods.method import Batch, Frozen, Setting
+from components.methods.parts.distances import DISTANCES
 from components.run.params import read_params
 from components.tasks.sr import SuperResolution
 from components.training.distribution import start
@@ -29,6 +30,22 @@ PARAMS = read_params(Path(__file__).parents[2] / "params.yaml")
 
 # Refreshed after steps 2, 4, 6, 9 and 12: a run of 12 steps that is killed behind its sixth has some on either side.
 HISTORY = {"intervals": [2, 3], "phase": 6}
+
+# What the recipes of Restormer and NAFNet add, at once; killed behind its sixth step, a run is in the second size.
+RESTORER = {
+    "progression": [{"after": 4, "batch": 6, "patch": 10}, {"after": 9, "batch": 2, "patch": 12}],
+    "mixup": {"beta": 1.2, "probability": 0.5},
+    "reconstruction": "psnr",
+    "clip_norm": 0.01,
+    "optimiser": {"name": "adamw", "betas": [0.9, 0.9], "weight_decay": 0.01},
+    "schedule": {
+        "name": "cosine_restarts",
+        "periods": [5, 20],
+        "minima": [0.001, 0.0],
+        "weights": [1, 1],
+        "warm_up": 2,
+    },
+}
 
 RCAN = {"name": "rcan", "channels": 8, "groups": 1, "blocks": 1, "reduction": 2}
 AGGREGATOR = {"channels": 8, "depths": [2], "heads": 2, "window": 4, "tail": 8}
@@ -48,8 +65,12 @@ NETWORKS = {"plain": Edsr, "dropout": Dropping}
 class Interrupted(TrainingPatches):
     """Breaks the training off while it reads the crops of its eighth step."""
 
+    def __init__(self, store, task, patch, *others, **more):
+        super().__init__(store, task, patch, *others, **more)
+        self._eighth = patch.samples(8).start
+
     def __getitem__(self, index):
-        if index >= 7 * 4:
+        if index >= self._eighth:
             raise KeyboardInterrupt
         return super().__getitem__(index)
 
@@ -147,7 +168,7 @@ def refreshing(name):
     return choice(name, **({"history": history | HISTORY} if history else {}))
 
 
-def setting(student, terms, seed=5, scale=2):
+def setting(student, terms, seed=5, scale=2, distance="l1"):
     teacher = Frozen(edsr(seed=2, scale=scale, blocks=2))
     return Setting(
         student,
@@ -158,6 +179,7 @@ def setting(student, terms, seed=5, scale=2):
         load_encoder=lambda: Frozen(encoder()),
         load_committee=lambda: Frozen(committee(scale)),
         load_privileged=lambda: Frozen(privileged(scale)),
+        to_clean=DISTANCES[distance],
     )
 
 
@@ -166,13 +188,13 @@ def another(scale):
     return lambda **changes: Edsr(scale, **({"channels": 8, "blocks": 1} | changes))
 
 
-def make_method(picked, student, seed=5, scale=2):
-    return build_method(picked, setting(student, picked.weights, seed, scale))
+def make_method(picked, student, seed=5, scale=2, distance="l1"):
+    return build_method(picked, setting(student, picked.weights, seed, scale, distance))
 
 
 def patches(lmdb, picked, kind=TrainingPatches):
     store = Store(lmdb)
-    return kind(store, SuperResolution(store.scale), picked.patch, picked.seed, augment=True)
+    return kind(store, SuperResolution(store.scale), picked.sizes, picked.seed, augment=True)
 
 
 def validation(lmdb):
@@ -197,7 +219,7 @@ def distilled(
         title=picked.name,
         accelerator=accelerator,
         network=student,
-        method=wrap(make_method(picked, student, values.seed)),
+        method=wrap(make_method(picked, student, values.seed, distance=values.reconstruction)),
         weights=picked.weights,
         patches=patches(lmdb, values, patch_kind),
         recipe=values,

@@ -1,0 +1,209 @@
+"""Tensors out of pickled networks, without running any of the code that such files name.
+
+Python's unpickler looks up by `find_class` whatever a file names, and calls it where the file says so. Here every name,
+torch's own too, gives an inert class that only remembers what it was called with (`collections.OrderedDict`, a dict,
+excepted). The tensors are made afterwards, from what these stand-ins remember and from the numbers in the file.
+"""
+
+import io
+import math
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import torch
+from torch import Tensor
+
+from components.run.errors import InputError
+
+_MAGIC = 0x1950A86A20F9469CFC6C
+"""What files of torch before 1.6 begin with."""
+
+_TYPES = {
+    **{"DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16},
+    **{"BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32},
+    **{"ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool},
+}
+_TENSORS = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
+_PARAMETERS = (
+    "torch._utils._rebuild_parameter",
+    "torch._utils._rebuild_parameter_with_state",
+    "torch.nn.parameter.Parameter",
+)
+_BROKEN = (
+    *(OSError, ValueError, TypeError, LookupError, AttributeError, EOFError, RuntimeError, ImportError, MemoryError),
+    *(pickle.UnpicklingError, struct.error, zipfile.BadZipFile),
+)
+
+
+class StandIn:
+    """In place of whatever a pickle names: remembers what it was made from and what it was set to, and does nothing."""
+
+    kind = ""
+    """Module and name of what it stands for."""
+
+    arguments: tuple[Any, ...]
+    state: Any
+
+    def __new__(cls, *arguments: Any) -> "StandIn":  # noqa: PYI034 - pickle makes subclasses of it that nobody knows
+        """Remember the arguments: pickle may create an object without `__init__`."""
+        made = super().__new__(cls)
+        made.arguments, made.state = arguments, None
+        return made
+
+    def __init__(self, *_: Any) -> None:
+        """Have nothing to do."""
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Forget an item of a foreign mapping."""
+
+    def append(self, item: Any) -> None:
+        """Forget an item of a foreign list."""
+
+    def extend(self, items: Any) -> None:
+        """Forget items of a foreign list."""
+
+
+class Stored(NamedTuple):
+    """A reference to numbers of one type (`FloatStorage`) that the file holds beside the pickle."""
+
+    kind: str
+    key: str
+
+
+Numbers = Callable[[Stored], bytes]
+
+
+class InertUnpickler(pickle.Unpickler):
+    """Unpickles into dicts, lists, numbers, strings, stand-ins and references to stored numbers."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file, encoding="latin1")
+        self.kinds: dict[str, str] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Give a stand-in's class, new each time: nothing of one file is left for the next."""
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        return type("StandIn", (StandIn,), {"kind": f"{module}.{name}"})
+
+    def persistent_load(self, pid: Any) -> Any:
+        """Give a reference to stored numbers; or, before torch 1.0, a class that comes with its source."""
+        if pid[0] == "module":
+            return pid[1]
+        if pid[0] != "storage" or (len(pid) > 5 and pid[5] is not None):
+            raise ValueError(f"unknown reference {pid[0]!r}")
+        stored = Stored(pid[1].kind.rpartition(".")[2], str(pid[2]))
+        self.kinds[stored.key] = stored.kind
+        return stored
+
+
+def pickled_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors by name of a file by `torch.save`: those of its networks or, where it holds none, of its dicts.
+
+    Names are those of a `state_dict`, behind the keys of the dicts that it lies in (`model.head.0.weight`).
+
+    Raises:
+        InputError: no such file, a damaged one, or one without tensors by name.
+    """
+    try:
+        content, numbers = _opened(path)
+        held = dict(_of_networks(content, ())) or dict(_of_dicts(content, ()))
+        tensors = {name: _tensor(value, numbers) for name, value in held.items()}
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such checkpoint.") from None
+    except _BROKEN as error:
+        kind = type(error).__name__
+        raise InputError(
+            f"{path}: not readable as a file by torch.save: damaged, cut off, or another kind of file ({kind})."
+        ) from None
+    if not tensors:
+        raise InputError(f"{path}: holds no tensors by name.")
+    return tensors
+
+
+def _opened(path: Path) -> tuple[Any, Numbers]:
+    """What the pickle says, and what reads the numbers that it refers to."""
+    content = path.read_bytes()
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        return _in_sequence(io.BytesIO(content))
+    archive = zipfile.ZipFile(io.BytesIO(content))
+    (pickled,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+    folder = pickled.removesuffix("data.pkl")
+    unpickled = InertUnpickler(io.BytesIO(archive.read(pickled))).load()
+    return unpickled, lambda stored: archive.read(f"{folder}data/{stored.key}")
+
+
+def _in_sequence(file: BinaryIO) -> tuple[Any, Numbers]:
+    """A file of torch before 1.6: magic number, protocol, sizes of types, content, keys; count and numbers by key."""
+    if InertUnpickler(file).load() != _MAGIC:
+        raise ValueError("no file by torch.save")
+    for _ in ("protocol", "sizes of types"):
+        InertUnpickler(file).load()
+    unpickler = InertUnpickler(file)
+    content = unpickler.load()
+    numbers: dict[str, bytes] = {}
+    for key in map(str, InertUnpickler(file).load()):
+        (count,) = struct.unpack("<q", file.read(8))
+        numbers[key] = file.read(count * _TYPES[unpickler.kinds[key]].itemsize)
+    return content, lambda stored: numbers[stored.key]
+
+
+def _of_networks(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, StandIn]]:
+    """Parameters and buffers by name of the networks in a file, wherever they lie in its dicts."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _of_networks(item, (*path, str(key)))
+    elif isinstance(value, StandIn) and isinstance(value.state, Mapping) and "_parameters" in value.state:
+        transient = value.state.get("_non_persistent_buffers_set", ())
+        for group in ("_parameters", "_buffers"):
+            for name, item in value.state[group].items():
+                if _is_tensor(item) and name not in _names(transient):
+                    yield ".".join((*path, name)), item
+        for name, item in value.state["_modules"].items():
+            yield from _of_networks(item, (*path, name))
+
+
+def _of_dicts(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, StandIn]]:
+    """Tensors by name in a file's dicts, beside whatever else lies there."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if isinstance(key, str):
+                yield from _of_dicts(item, (*path, key))
+    elif _is_tensor(value):
+        yield ".".join(path), value
+
+
+def _names(group: Any) -> Any:
+    """The items of a set, which pickle writes as a call of `set` with a list."""
+    return group.arguments[0] if isinstance(group, StandIn) and group.arguments else group
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, StandIn) and value.kind in _TENSORS + _PARAMETERS
+
+
+def _tensor(value: Any, numbers: Numbers) -> Tensor:
+    """The tensor that a stand-in describes.
+
+    Raises:
+        ValueError: it reaches beyond the numbers that there are, or is of another kind.
+    """
+    if value.kind in _PARAMETERS:
+        return _tensor((value.arguments or value.state)[0], numbers)
+    if value.kind not in _TENSORS:
+        raise ValueError(f"no tensor: {value.kind}")
+    stored, offset, size, stride = value.arguments[:4]
+    kind = _TYPES[stored.kind]
+    content = bytearray(numbers(stored))
+    last = offset + sum((side - 1) * step for side, step in zip(size, stride, strict=True))
+    if min(offset, *size, *stride, last) < 0 or last >= len(content) // kind.itemsize or math.prod(size) > len(content):
+        raise ValueError("a tensor beyond its numbers")
+    return torch.frombuffer(content, dtype=kind).as_strided(tuple(size), tuple(stride), offset).clone().contiguous()

@@ -1,0 +1,35 @@
+"""Command: the tensors of a pickled network as safetensors, which a teacher can be imported from."""
+
+import logging
+from pathlib import Path
+
+from safetensors.torch import save
+
+from components.backbones.pickled_modules import pickled_tensors
+from components.run.files import written_whole
+from components.run.step import run_step
+
+_LOG = logging.getLogger(__name__)
+
+
+def extract_weights(checkpoint: Path, output: Path) -> None:
+    """Write the tensors of a checkpoint that `train_teacher` refuses, since loading it could run code.
+
+    Nothing that the file names is looked up or called. It is no stage of the pipeline.
+
+    Args:
+        checkpoint: a file by `torch.save` that holds a whole network, or tensors beside other objects.
+        output: the `.safetensors` to write.
+
+    Raises:
+        InputError: the checkpoint is damaged, or holds no tensors by name.
+    """
+    tensors = pickled_tensors(checkpoint)
+    content = save(tensors)
+    with written_whole(output) as partial:
+        partial.write_bytes(content)
+    _LOG.info("wrote %d tensors to %s", len(tensors), output)
+
+
+if __name__ == "__main__":
+    run_step(extract_weights)

@@ -1,0 +1,37 @@
+"""Mixup: a training sample is the weighted mean of two, as in Restormer's denoising."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from components.methods.method import Batch, batch_rows
+from components.methods.parts.draws import generator, mixed
+from components.training.recipe import Mixup
+
+_SHARE, _PARTNERS = 11, 12
+
+
+def mix(batch: Batch, mixup: Mixup, seed: int, rank: int) -> Batch:
+    """Mix each sample with another one of the whole batch, `l x_i + (1 - l) x_j`, degraded and clean alike.
+
+    `l ~ Beta(beta, beta)`, drawn once a step, and the partners are a permutation of the batch: both depend on the seed
+    and the step alone. With `1 - probability` a step is left as it is. The release draws in each of its processes.
+
+    Args:
+        batch: this process's share.
+        mixup: the distribution, and how often.
+        seed: of the run.
+        rank: of this process.
+    """
+    random = np.random.default_rng(mixed(seed, batch.step, _SHARE))
+    if random.random() >= mixup.probability:
+        return batch
+    share = float(random.beta(mixup.beta, mixup.beta))
+    degraded, clean = batch_rows(batch.degraded), batch_rows(batch.clean)
+    partners = torch.randperm(len(degraded), generator=generator(seed, batch.step, _PARTNERS))
+    ours = partners[rank * len(batch.degraded) :][: len(batch.degraded)].to(degraded.device)
+
+    def blended(own: Tensor, everyone: Tensor) -> Tensor:
+        return share * own + (1 - share) * everyone[ours]
+
+    return batch._replace(degraded=blended(batch.degraded, degraded), clean=blended(batch.clean, clean))
