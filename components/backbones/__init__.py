@@ -8,13 +8,17 @@ from pydantic import model_validator
 from components.backbones.backbone import Backbone
 from components.backbones.edsr import Edsr
 from components.backbones.fsrcnn import Fsrcnn
+from components.backbones.nafnet import Nafnet
 from components.backbones.rcan import Rcan
+from components.backbones.san import San
 from components.run.params import Choice, build, fits
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
     "edsr": Edsr,
     "fsrcnn": Fsrcnn,
+    "nafnet": Nafnet,
     "rcan": Rcan,
+    "san": San,
 }
 
 

@@ -53,7 +53,7 @@ class LumaBackbone(Backbone):
 
     def leave(self, state: State) -> Tensor:
         """Restored luma with the chroma of the input."""
-        return self.join(*self.leave_apart(state))
+        return self.join(*self.leave_apart(state), scale=self.scale)
 
     def restore_luma(self, luma: Tensor) -> Tensor:
         """Luma to luma, as published: `B 1 h w` -> `B 1 h*scale w*scale`."""
@@ -73,12 +73,18 @@ class LumaBackbone(Backbone):
         return self.leave_luma(State(state.features, tuple(context))), image
 
     @staticmethod
-    def join(luma: Tensor, image: Tensor) -> Tensor:
+    def join(luma: Tensor, image: Tensor, scale: int | None = None) -> Tensor:
         """Give `luma`, `B 1 H W`, the chroma of an image, `B 3 h w`, enlarged to its size: `B 3 H W` RGB in [0, 1].
 
-        What differs from gray is enlarged: it has no luma, which is linear, as enlarging is.
+        What differs from gray is enlarged: it has no luma, which is linear, as enlarging is. The ratio of the sizes
+        is `scale` where it is given: a compiler that leaves sizes open has no ratio of them.
         """
-        scale = Fraction(luma.shape[-1], image.shape[-1])
+        ratio = Fraction(luma.shape[-1], image.shape[-1]) if scale is None else Fraction(scale)
         with torch.autocast(image.device.type, enabled=False):
             colour = image - to_gray(to_luma(image))
-            return to_gray(luma) + (colour if scale == 1 else resize_batch(colour, scale))
+            return to_gray(luma) + (colour if ratio == 1 else resize_batch(colour, ratio))
+
+    def enlarge(self, luma: Tensor) -> Tensor:
+        """MATLAB's bicubic enlargement, `B 1 h w` -> `B 1 h*scale w*scale`, in full precision under autocast too."""
+        with torch.autocast(luma.device.type, enabled=False):
+            return resize_batch(luma, Fraction(self.scale))
