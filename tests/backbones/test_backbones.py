@@ -32,9 +32,13 @@ class Small:
 
 
 SMALL = {
+    "drsformer": Small({"channels": 8, "blocks": (1, 1, 1, 1), "heads": (1, 1, 2, 4)}, scales=(1,), depth=8),
     "edsr": Small({"channels": 8, "blocks": 10}),
     "fsrcnn": Small({"channels": 8, "shrunk_channels": 4, "mappings": 8}),
     "rcan": Small({"channels": 8, "groups": 10, "blocks": 1, "reduction": 1}),
+    "restormer": Small({"channels": 8, "blocks": (1, 1, 1, 1), "refinement": 1}, scales=(1,), depth=8),
+    "swinir": Small({"channels": 8, "depths": (2, 1, 1, 1), "heads": 2, "window": 4}, (1, 2, 3, 4, 8), depth=4),
+    "uformer": Small({"channels": 8, "blocks": (1, 1, 1, 1, 1), "heads": 1, "window": 2}, scales=(1,), depth=9),
 }
 
 SCALES = (2, 3, 4, 8)
@@ -42,7 +46,8 @@ SCALES = (2, 3, 4, 8)
 
 def small(name: str, scale: int, seed: int = 0) -> Backbone:
     torch.manual_seed(seed)
-    return build_backbone(BackboneChoice.model_validate({"name": name} | SMALL[name].arguments), scale)
+    # In evaluation mode: while training, some drop blocks at random.
+    return build_backbone(BackboneChoice.model_validate({"name": name} | SMALL[name].arguments), scale).eval()
 
 
 def smallest(name: str, seed: int = 0) -> Backbone:
