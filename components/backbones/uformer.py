@@ -122,9 +122,9 @@ class Uformer(Backbone):
             features = self.get_submodule(f"dowsample_{index - 1}")(features)
         elif index > _HALVINGS:
             name = f"decoderlayer_{index - _HALVINGS - 1}"
-            *context, skip = context
+            context, skip = context[:-1], context[-1]
             features = torch.cat((self.get_submodule(f"upsample_{index - _HALVINGS - 1}")(features), skip), 1)
-        return State(self.get_submodule(name)(features), tuple(context))
+        return State(self.get_submodule(name)(features), context)
 
     def leave(self, state: State) -> Tensor:
         """The output convolution, added to the image."""

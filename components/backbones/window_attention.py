@@ -38,7 +38,7 @@ class WindowAttention(nn.Module):
         self.heads = heads
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        self.qkv = linear(channels, 3 * channels)
+        self.qkv: nn.Module = linear(channels, 3 * channels)
         self.proj = linear(channels, channels)
         rows, columns = torch.arange(window).repeat_interleave(window), torch.arange(window).repeat(window)
         down, across = (axis[:, None] - axis + window - 1 for axis in (rows, columns))
