@@ -1,7 +1,5 @@
 """IDN: fast and accurate single image super-resolution via information distillation network (Hui et al., CVPR 2018)."""
 
-from fractions import Fraction
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,7 +7,6 @@ from torch import Tensor, nn
 from components.backbones.backbone import State
 from components.backbones.layouts import Layout
 from components.backbones.luma import LumaBackbone
-from components.images.bicubic_tensors import resize_batch
 from components.run.errors import InputError
 from components.run.params import Positive
 
@@ -96,7 +93,7 @@ class Idn(LumaBackbone):
 
     def leave_luma(self, state: State) -> Tensor:
         """Deconvolve, and add the enlarged luma."""
-        enlarged = resize_batch(state.context[0], Fraction(self.scale))
+        enlarged = self.enlarge(state.context[0])
         residual: Tensor = self.upsample(state.features)
         return residual[..., : enlarged.shape[-2], : enlarged.shape[-1]] + enlarged
 

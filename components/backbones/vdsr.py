@@ -1,6 +1,5 @@
 """VDSR: accurate image super-resolution using very deep convolutional networks (Kim et al., CVPR 2016)."""
 
-from fractions import Fraction
 from typing import Annotated
 
 import torch.nn.functional as F
@@ -9,7 +8,6 @@ from torch import Tensor, nn
 
 from components.backbones.backbone import State
 from components.backbones.luma import LumaBackbone
-from components.images.bicubic_tensors import resize_batch
 from components.run.params import Positive
 
 
@@ -56,7 +54,7 @@ class Vdsr(LumaBackbone):
 
     def enter_luma(self, luma: Tensor) -> State:
         """Features of the enlarged luma, which is the context."""
-        enlarged = resize_batch(luma, Fraction(self.scale))
+        enlarged = self.enlarge(luma)
         return State(F.relu(self.input(enlarged)), (enlarged,))
 
     def stage(self, index: int, state: State) -> State:
