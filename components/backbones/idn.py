@@ -61,8 +61,8 @@ class Idn(LumaBackbone):
     4 groups, LeakyReLU 0.05. There the deconvolution leaves out the first `scale - 1` rows and columns, which the
     release then crops from its images; here it covers them as well, and every other pixel is the release's.
 
-    Caffe's names `conv{3..6}_{1..6}` and `down{1..4}` are `blocks.{i}.conv.{j}` and `blocks.{i}.down` here; an `.npz` of
-    its arrays, `LAYER.0` for weights and `LAYER.1` for biases, loads as it is. Initial weights are torch's own.
+    Caffe's names `conv{3..6}_{1..6}` and `down{1..4}` are `blocks.{i}.conv.{j}` and `blocks.{i}.down` here; an `.npz`
+    of its arrays, `LAYER.0` for weights and `LAYER.1` for biases, loads as it is. Initial weights are torch's own.
 
     Args:
         scale: 1 to 8; 2, 3 and 4 are published.
@@ -99,7 +99,7 @@ class Idn(LumaBackbone):
 
     def layouts(self) -> tuple[Layout, ...]:
         """Caffe's names."""
-        names = {}
+        names: dict[str, str] = {}
         for block in range(self.depth):
             names |= {rf"conv{block + 3}_{layer + 1}\.": f"blocks.{block}.conv.{layer}." for layer in range(6)}
             names |= {rf"down{block + 1}\.": f"blocks.{block}.down."}
