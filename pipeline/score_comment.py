@@ -33,11 +33,12 @@ def comment(comparison: Comparison, *, everything: bool = False) -> str:
     if others := list(_others(comparison)):
         parts.append("Other numbers:\n\n" + _table(("file", "number", "before", "after"), others, text_columns=2))
     if comparison.params:
-        rows = [(f"`{key}`", _value(old), _value(new)) for key, old, new in comparison.params]
+        rows = [(_value(key), _value(old), _value(new)) for key, old, new in comparison.params]
         more = f"\n\nand {len(rows) - _SHOWN} more." if len(rows) > _SHOWN else ""
         parts.append("Params:\n\n" + _table(("key", "before", "after"), rows[:_SHOWN], text_columns=1) + more)
     if comparison.absent:
-        names_absent = ", ".join(f"`{name}`" for name in comparison.absent)
+        named = (PurePosixPath(name) for name in comparison.absent)
+        names_absent = ", ".join(f"`{path.parent.name}/{path.stem}`" for path in named)
         parts.append(f"Not compared, since never run or neither in DVC's cache nor in its remote: {names_absent}.")
     return "\n\n".join(parts) + "\n"
 
