@@ -5,13 +5,17 @@ import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from pipeline.graph import Stage
 
 _LOCK = Path("dvc.lock")
 
@@ -29,26 +33,40 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         PipelineError: no such stage, or one that makes no page, or its command fails.
     """
-    from pipeline.graph import read_graph, select  # noqa: PLC0415 -- DVC takes a second
+    from pipeline.graph import read_graph  # noqa: PLC0415 -- DVC takes a second
     from pipeline.say import say  # noqa: PLC0415
 
-    graph = read_graph(Path())
-    names = {arguments.stage}
-    stages = [one for one in select(graph, [arguments.stage]) if names & {one.name, one.name.partition("@")[0]}]
-    for stage in stages:
-        words = shlex.split(stage.command)
-        if "--output" not in words or "components.report" not in words:
-            raise PipelineError(f"{stage.name}: makes no page. Name a stage of components.report, as `report`.")
-        output = arguments.output / stage.name
-        words[words.index("--output") + 1] = str(output)
-        words[0] = sys.executable
+    for name, words, task in pages_of(read_graph(Path()), arguments.stage, arguments.output):
         with TemporaryDirectory() as folder:
             file = Path(folder, "circumstances.json")
-            file.write_text(json.dumps(circumstances(_task(words))), encoding="utf-8")
+            file.write_text(json.dumps(circumstances(task)), encoding="utf-8")
             ended = subprocess.run([*words, "--circumstances", str(file)], check=False)
         if ended.returncode:
-            raise PipelineError(f"{stage.name}: its command ended with {ended.returncode}.")
-        say(f"{stage.name}: {output / 'report.html'}")
+            raise PipelineError(f"{name}: its command ended with {ended.returncode}.")
+        say(f"{name}: {arguments.output / name / 'report.html'}")
+
+
+def pages_of(graph: Sequence["Stage"], target: str, output: Path) -> list[tuple[str, list[str], str]]:
+    """Commands that make the pages of a stage: `(name, command, task)`, written to a folder of that name in `output`.
+
+    The task is the last part of the folder of scores, as that of speeds has it.
+
+    Raises:
+        PipelineError: no such stage, or one that makes no page.
+    """
+    from pipeline.graph import select  # noqa: PLC0415
+
+    found = []
+    for stage in select(graph, [target]):
+        if target not in {stage.name, stage.name.partition("@")[0]}:
+            continue
+        words = shlex.split(stage.command)
+        if words[1:3] != ["-m", "components.report"]:
+            raise PipelineError(f"{stage.name}: makes no page. Name a stage of components.report, such as `report`.")
+        words[0] = sys.executable
+        words[words.index("--output") + 1] = str(output / stage.name)
+        found.append((stage.name, words, Path(words[words.index("--scores") + 1]).name))
+    return found
 
 
 def circumstances(task: str) -> dict[str, Any]:
@@ -58,20 +76,11 @@ def circumstances(task: str) -> dict[str, Any]:
     git = project_git(Path())
     commit = git.commit("HEAD") if git else None
     changed = bool(git and commit and git.run("--work-tree=.", "status", "--porcelain", "--untracked-files=no"))
-    speed = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(_speeds(task))}
+    files = sorted(Path("data/speed", task).glob("*.json"))
     return {
         "revision": commit or "",
         "changed": changed,
         "lock": sha256(_LOCK.read_bytes()).hexdigest() if _LOCK.exists() else "",
         "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "speed": speed,
+        "speed": {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files},
     }
-
-
-def _task(words: list[str]) -> str:
-    """Name of the task's folders: the last part of the scores' folder."""
-    return Path(words[words.index("--scores") + 1]).name
-
-
-def _speeds(task: str) -> list[Path]:
-    return list(Path("data/speed", task).glob("*.json"))

@@ -261,6 +261,9 @@ function viewer() {
     return context.getImageData(0, 0, state.width, state.height);
   }
 
+  /* Levels of luma at the light end; networks differ less from one another than from the clean image. */
+  const lightest = () => (state.mode === DISTANCE ? largest / 4 : largest);
+
   /* A version of the image as the mode shows it. */
   function paint(canvas, name) {
     canvas.width = state.width;
@@ -272,7 +275,7 @@ function viewer() {
       for (let index = 0; index < data.length; index += 4) {
         let error = 0;
         for (let part = 0; part < 3; part += 1) error += LUMA[part] * (data[index + part] - other[index + part]);
-        const level = Math.round(Math.min(Math.abs(error) / largest, 1) * 255) * 4;
+        const level = Math.round(Math.min(Math.abs(error) / lightest(), 1) * 255) * 4;
         for (let part = 0; part < 3; part += 1) data[index + part] = colourOf[level + part];
       }
     }
@@ -286,6 +289,7 @@ function viewer() {
     names[1].textContent = state.right;
     for (const element of viewports.slice(1)) paint(element.querySelector("canvas"), element.dataset.name);
     legend.hidden = state.mode === PICTURE;
+    legend.lastChild.textContent = ` ${lightest()} levels of luma and more`;
     place();
   }
 
