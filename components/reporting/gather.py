@@ -145,7 +145,7 @@ def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{above}{key}.")
         elif value is not None:
-            yield f"{above}{key}", str(value)
+            yield f"{above}{key}", str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _known(where: str, name: str, table: Mapping[str, Declared]) -> Declared:
