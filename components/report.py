@@ -2,14 +2,16 @@
 
 import logging
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
 from components.images.datasets import Collection, Dataset, Source
 from components.reporting.content import make_content
+from components.reporting.gallery import Limits
 from components.reporting.gather import gather
 from components.reporting.pages import PICTURES, html_page, markdown_page
+from components.reporting.publication import Publication
 from components.reporting.summary import summary
 from components.run.errors import unknown_name
 from components.run.files import write_text, written_whole
@@ -30,12 +32,18 @@ class Report(Params):
         reference: the one of them that differences are taken to.
         crops: places shown side by side.
         crop_side: their side in clean pixels.
+        gallery_images: test images whole, for the page's viewer; those that lost most come first.
+        gallery_side: larger ones are cut to so many clean pixels a side.
+        gallery_megabytes: no further one is taken where the page would hold more; the first always is.
     """
 
     methods: tuple[MethodName, ...] = Field(min_length=1)
     reference: str
     crops: int = Field(default=4, ge=1)
     crop_side: int = Field(default=96, ge=32)
+    gallery_images: int = Field(default=8, ge=1)
+    gallery_side: int = Field(default=768, ge=64)
+    gallery_megabytes: float = Field(default=11.0, gt=0)
 
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
@@ -52,6 +60,11 @@ def report(
     sources: dict[str, Source],
     datasets: dict[str, Dataset],
     collection: Collection,
+    *,
+    publication: Publication,
+    student: dict[str, Any],
+    teachers: dict[str, dict[str, Any]],
+    methods: dict[str, dict[str, Any]],
     scores: Path,
     students: Path,
     teacher: Path,
@@ -59,6 +72,7 @@ def report(
     manifest: Path,
     raw: Path,
     output: Path,
+    circumstances: Path | None = None,
 ) -> None:
     """Show which method makes the best student, by numbers, curves and pictures.
 
@@ -68,6 +82,10 @@ def report(
         sources: every source by name, for licences and authors.
         datasets: every dataset by name.
         collection: the task's datasets by split.
+        publication: published figures to stand beside the measured ones.
+        student: what the students were trained by, for the page to say.
+        teachers: the same of the teachers, by name.
+        methods: the same of the methods, by name.
         scores: folder that `check_teacher`, `train_encoder` and `evaluate` wrote to.
         students: folder that `distill` wrote to, one folder a method.
         teacher: folder that `train_teacher` wrote.
@@ -75,6 +93,8 @@ def report(
         manifest: folder that `validate` wrote.
         raw: folder of fetched sources.
         output: folder to write `report.html`, `report.md` with its `pictures/`, and `summary.txt` to.
+        circumstances: JSON file of what differs in every run (revision, hardware, time). The stage in dvc.yaml gives
+            none, so that equal inputs make equal bytes; `python -m pipeline page` does.
 
     Raises:
         InputError: a file is missing, or two do not belong together; the message names the stage to run.
@@ -87,13 +107,21 @@ def report(
         collection,
         datasets,
         sources,
+        publication,
+        {
+            "student": student,
+            "teacher": teachers.get(teacher.name, {}),  # its folder has its entry's name
+            **{name: methods.get(name, {}) for name in report.methods},
+        },
         scores=scores,
         students=students,
         teacher=teacher,
         encoder=encoder,
         manifest=manifest,
+        circumstances=circumstances,
     )
-    content = make_content(findings, report.crops, report.crop_side, raw)
+    limits = Limits(report.gallery_images, report.gallery_side, report.gallery_megabytes)
+    content = make_content(findings, report.crops, report.crop_side, limits, raw)
     with written_whole(output) as folder:
         (folder / PICTURES).mkdir(parents=True)
         write_text(folder / "report.html", html_page(content))

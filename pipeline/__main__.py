@@ -13,6 +13,8 @@ COMMANDS = {
     "compile": ("pipeline.kubeflow", "compile dvc.yaml into pipeline/kubeflow.yaml"),
     "submit": ("pipeline.submit", "run the pipeline on a cluster"),
     "local": ("pipeline.local", "run the pipeline in containers on this machine"),
+    "compare": ("pipeline.compare", "compare scores with another revision, as a comment for a pull request"),
+    "page": ("pipeline.page", "make the report's page with what differs in every run: revision, hardware, latency"),
     "publish": ("pipeline.publish", "record a run as a DVC experiment"),
     "task": ("pipeline.task", "run one stage: what a task's container does"),
     "launch-train-job": ("pipeline.train_job", "run a training step on several nodes"),

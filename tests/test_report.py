@@ -1,5 +1,7 @@
+import base64
 import copy
 import csv
+import hashlib
 import os
 import re
 import shutil
@@ -64,6 +66,11 @@ def change(params):
     Path("params.yaml").write_text(yaml.safe_dump(copy.deepcopy(PARAMS) | params))
 
 
+def described(page):
+    """What is said of every picture, be it a file or drawn in the page."""
+    return [image["alt"] for image in page.named("img")] + [chart["aria-label"] for chart in page.named("svg")]
+
+
 def score_rows(page):
     """The score table: name -> its other cells."""
     return {row[0]: row[1:] for row in page.tables[0]}
@@ -85,7 +92,7 @@ def test_every_method_set_image_file_and_expectation_stands_on_both_pages(projec
         assert "luma Y, 8 bits, 2 pixels cropped from each side" in text
         for name in [*METHODS, "teacher", "encoder"]:
             assert f"Losses of {name}" in text
-        alts = [image["alt"] for image in page.named("img")]
+        alts = described(page)
         for method, terms in TERMS.items():
             for term in terms:
                 assert [alt for alt in alts if alt.startswith(f"{method}, {term}: ")]
@@ -102,8 +109,8 @@ def test_the_score_table_holds_the_scores_and_their_signed_differences(project):
     sets |= {"teacher": found["teacher"]["teacher"], "bicubic": found["teacher"]["baseline"]}
     signs = set()
     for name, cells in score_rows(page).items():
-        for number, dataset in enumerate(("first", "second")):
-            psnr, ssim, *differences = cells[4 * number : 4 * number + 4]
+        for start, dataset in ((0, "first"), (6, "second")):  # the first has two columns of published figures
+            psnr, ssim, *differences = cells[start : start + 4]
             score = sets[name][dataset]
             assert psnr == format(score["psnr"], ".2f")
             assert ssim == format(score["ssim"], ".4f")
@@ -116,12 +123,17 @@ def test_the_score_table_holds_the_scores_and_their_signed_differences(project):
                 assert text[0] == ("+" if exact > 0 else MINUS)
                 signs.add(text[0])
     assert signs == {"+", MINUS}
-    assert score_rows(page)["dckd"][8:] == ["28,403", "6.54 G"]
+    assert score_rows(page)["dckd"][10:] == ["28,403", "6.54 G"]
+    assert {name: cells[4:6] for name, cells in score_rows(page).items()} == {
+        name: ["33.66", "0.9300"] if name == "dckd" else [ABSENT, ABSENT] for name in EVERYBODY
+    }
+    assert "Published figures: A paper, table 2." in page.text
 
 
 def test_every_image_has_the_scores_that_were_measured(project):
     page, _ = pages()
-    rows = {row[0]: row[1:] for table in page.tables for row in table if row[0] in IMAGES}
+    rows = {row[0]: row[1:] for row in page.tables[3]}
+    assert sorted(rows) == IMAGES
     files = [Path(f"data/scores/sr/{method}/images.csv") for method in METHODS]
     files = [Path("data/scores/sr/teacher/baseline.csv"), *files, Path("data/scores/sr/teacher/teacher.csv")]
     for number, path in enumerate(files):
@@ -134,7 +146,7 @@ def test_every_image_has_the_scores_that_were_measured(project):
 def test_the_markdown_twin_says_what_the_page_says(project):
     page, twin = pages()
 
-    assert len(page.tables) == 7
+    assert len(page.tables) == 11
     assert not any(page.pictured)
     assert [rows for rows, pictured in zip(twin.tables, twin.pictured, strict=True) if not pictured] == page.tables
     following = iter(twin.blocks)
@@ -151,15 +163,30 @@ def test_the_page_loads_nothing_and_the_twin_only_files_beside_it(project):
         value for _, attributes in page.elements for name, value in attributes.items() if name in {"src", "href"}
     ]
     assert addresses
-    assert all(address.startswith("data:") for address in addresses)
-    assert {tag for tag, _ in page.elements}.isdisjoint({"script", "iframe", "object", "embed", "base", "form"})
+    assert all(address.startswith(("data:", "#")) for address in addresses)
+    assert {tag for tag, _ in page.elements}.isdisjoint({"iframe", "object", "embed", "base", "form"})
+    assert page.named("script") == [{}], "one script, and no address of another"
+    anchors = {attributes.get("id") for _, attributes in page.elements}
+    assert {address[1:] for address in addresses if address[0] == "#"} <= anchors
     style = "".join(page.styles)
     assert "url(" not in style
     assert "@import" not in style
     (policy,) = [meta["content"] for meta in page.named("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
-    assert policy.startswith("default-src 'none'")
+    digest = base64.b64encode(hashlib.sha256(page.scripts[0].encode()).digest()).decode()
+    assert policy.split("; ") == [
+        "default-src 'none'",
+        "img-src data:",
+        "style-src 'unsafe-inline'",
+        f"script-src 'sha256-{digest}'",
+    ]
+    assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
     sources = {image["src"] for image in twin.named("img")}
     assert sources == {f"pictures/{path.name}" for path in (OUTPUT / "pictures").iterdir()}
+
+
+def turned(values):
+    """The same mapping in another order, which DVC takes for the same params."""
+    return {key: turned(values[key]) for key in reversed(values)} if isinstance(values, dict) else values
 
 
 def test_two_runs_in_two_folders_and_processes_write_the_same_bytes(project, tmp_path):
@@ -168,6 +195,7 @@ def test_two_runs_in_two_folders_and_processes_write_the_same_bytes(project, tmp
     other = tmp_path / "other"
     shutil.copytree(project, other)
     shutil.rmtree(other / "data/report")
+    (other / "params.yaml").write_text(yaml.safe_dump(turned(PARAMS), sort_keys=False))
     environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": str(Path(__file__).parents[1]), "TZ": "Asia/Tokyo"}
     command = [sys.executable, "-m", "components.report", *FLAGS]
     subprocess.run(command, cwd=other, env=environment, check=True, capture_output=True)
@@ -188,13 +216,17 @@ def test_a_report_replaces_the_one_before_it_whole(project):
 def test_names_from_outside_are_shown_and_never_obeyed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     bad, author = '"><svg onload=alert(1)>|`x`', "<script>alert(1)</script> | **bold** [a](javascript:b)"
+    dataset = "<i>first</i>"
     params = copy.deepcopy(PARAMS)
     params["sources"]["camera"]["files"][0] |= {"author": author, "licence": "&lt;ok&gt; <b>"}
+    params["publication"]["source"] = dataset
     make_project(tmp_path, params, names={"coffee": bad})
     for page in pages():
-        assert {tag for tag, _ in page.elements}.isdisjoint(
-            {"svg", "script", "b" if page.styles == [] else "script", "a"}
-        )
+        assert not [one for one in page.named("svg") if one.get("class") != "chart"]
+        assert "alert(1)" not in "".join(page.scripts)
+        assert {tag for tag, _ in page.elements}.isdisjoint({"i", "b" if page.styles == [] else "i"})
+        assert all(link["href"].startswith("#") for link in page.named("a"))
+        assert dataset in page.text
         assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
         cells = [cell for table in page.tables for row in table for cell in row]
         assert f"first/{bad}" in cells
@@ -306,7 +338,7 @@ def test_nothing_trained_at_all_is_a_report_without_curves(project):
         if path.name in {"history.csv", "validation.csv"}:
             path.write_text("step\n")
     page, twin = pages()
-    assert not [image for image in page.named("img") if "training steps" in image["alt"]]
+    assert not [said for said in described(page) if "training steps" in said]
     assert not (OUTPUT / "pictures/validation.svg").exists()
     assert len(twin.named("img")) == len(list((OUTPUT / "pictures").iterdir()))
 
@@ -326,4 +358,52 @@ def test_pictures_are_pictures_of_the_places_and_as_large(project):
         for name in names:
             assert Image.open(folder / f"place_{number}_{name}.png").size == (32, 32)
     assert not (folder / "place_4_clean.png").exists()
-    assert {"cost_1.svg", "cost_2.svg", "validation.svg"} <= {path.name for path in folder.glob("*.svg")}
+    costs = {f"cost_{number}_{one}.svg" for number in (1, 2) for one in ("psnr_flops", "ssim_parameters")}
+    assert costs | {"validation.svg", "spectrum_lost.svg"} <= {path.name for path in folder.glob("*.svg")}
+
+
+def test_the_networks_their_recipes_and_the_hashes_of_their_weights_stand_on_both_pages(project):
+    for page in pages():
+        tables = {table[0][0]: {row[0]: row[1:] for row in table} for table in page.tables if table}
+        networks = page.tables[-2]
+        assert [row[0] for row in networks] == [*METHODS, "teacher"]
+        digest = hashlib.sha256(Path("data/students/sr/dckd/student.safetensors").read_bytes()).hexdigest()
+        assert networks[2][1:] == ["edsr (blocks 4, channels 16)", "150", digest[:16]]
+        recipes = tables["student"]
+        assert recipes["student"] == ["backbone.channels 16, backbone.name edsr, training.seed 3, training.steps 150"]
+        assert recipes["teacher"] == ["training.seed 1, training.steps 150"]
+        assert recipes["dckd"] == ["weights.contrastive 0.0125"]
+        assert "0.98765" not in page.text, "of a method that is not in this report"
+        assert "77777" not in page.text, "of another teacher"
+        assert "since they differ from run to run" in page.text
+
+
+def test_what_differs_in_every_run_is_shown_where_it_is_given(project):
+    speed = {"dckd": {"seconds_per_megapixel": 0.5, "device": "cpu", "threads": 2}}
+    given = {"revision": "abc1234", "changed": True, "lock": "f" * 64, "made": "2026-01-02 03:04 UTC", "speed": speed}
+    write_json(Path("circumstances.json"), given)
+    run_step(report, [*FLAGS, "--circumstances", "circumstances.json"])
+    page = Page((OUTPUT / "report.html").read_text())
+    for told in ("Revision abc1234, with changes", "f" * 64, "2026-01-02 03:04 UTC", "cpu, 2 threads", "not recorded"):
+        assert told in page.text
+    assert "since they differ" not in page.text
+    assert score_rows(page)["dckd"][-1] == "500"
+    assert score_rows(page)["logits"][-1] == ABSENT
+    assert [said for said in described(page) if said.startswith("PSNR over latency on first. ")]
+
+
+def test_circumstances_with_a_mistake_or_missing_are_named(project, capsys):
+    for text, told in ((None, "circumstances.json: not found"), ('{"revison": "a"}', "Did you mean 'revision'?")):
+        if text:
+            Path("circumstances.json").write_text(text)
+        with pytest.raises(SystemExit) as error:
+            run_step(report, [*FLAGS, "--circumstances", "circumstances.json"])
+        assert error.value.code == 2
+        assert told in capsys.readouterr().err
+
+
+def test_the_gallery_is_bounded_by_params(project):
+    change({"report": PARAMS["report"] | {"gallery_images": 1}})
+    page, _ = pages()
+    assert len([one for _, one in page.elements if one.get("class") == "shot"]) == 1
+    assert "1 of 3 test images" in page.text

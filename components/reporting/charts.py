@@ -1,25 +1,70 @@
 """The report's charts: what each shows, and the same in words for those who can't see it."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from matplotlib.axes import Axes
-from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
-
-from components.reporting.drawing import INK, MUTED, SERIES, Named, draw, label
-from components.reporting.findings import Contender, Findings
+from components.reporting.drawing import INK, MUTED, SERIES, Axis, Chart, Series, around, draw
+from components.reporting.findings import Contender, Findings, Quality
 from components.reporting.pictures import Picture
 from components.reporting.tables import loss_curves, shown_terms
-from components.reporting.wording import decibels, loss, whole
+from components.reporting.wording import decibels, loss, milliseconds, short, similarity, whole
 
-_MARKERS = "os^Dv"
-_WIDTH = 400
-_HOLLOW: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 1.8}
-"""Marks that show what lies under them: equal students lie on one another."""
+_MARKERS = ("circle", "square", "up", "diamond", "down")
+_WIDTH = 460
 
 
-def cost_charts(findings: Findings) -> tuple[Picture, ...]:
-    """PSNR over parameters for each test set; the baseline, which has none, is a line."""
-    return tuple(_cost_chart(findings, number, dataset) for number, dataset in enumerate(findings.sets, 1))
+@dataclass(frozen=True)
+class CostChart:
+    """A measure over a cost on one test set; the page lets its reader choose one of each."""
+
+    dataset: str
+    measure: str
+    cost: str
+    picture: Picture
+
+
+_MEASURES: dict[str, tuple[str, Callable[[Quality], float], Callable[[float], str]]] = {
+    "PSNR": ("PSNR, dB", lambda quality: quality.psnr, lambda value: f"{decibels(value)} dB"),
+    "SSIM": ("SSIM", lambda quality: quality.ssim, similarity),
+}
+_COSTS: dict[str, tuple[str, Callable[[Contender], float | None], Callable[[float], str]]] = {
+    "FLOPs": (
+        "FLOPs (multiply-adds, 1280x720 output)",
+        lambda one: one.cost.flops if one.cost else None,
+        lambda value: f"{short(value)} FLOPs",
+    ),
+    "parameters": (
+        "parameters",
+        lambda one: one.cost.parameters if one.cost else None,
+        lambda value: f"{whole(value)} parameters",
+    ),
+    "latency": (
+        "latency, ms a megapixel",
+        lambda one: one.seconds and 1000 * one.seconds,
+        lambda value: f"{milliseconds(value)} ms a megapixel",
+    ),
+}
+
+
+def cost_charts(findings: Findings) -> tuple[CostChart, ...]:
+    """PSNR and SSIM over FLOPs, parameters and, where it was measured, latency; the baseline is a line."""
+    costs = [cost for cost, (_, of, _) in _COSTS.items() if any(of(one) for one in findings.contenders)]
+    return tuple(
+        CostChart(dataset, measure, cost, _cost_chart(findings, number, dataset, measure, cost))
+        for number, dataset in enumerate(findings.sets, 1)
+        for measure in _MEASURES
+        for cost in costs
+    )
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the Pareto front by rising cost: those that no other point beats in quality at no more cost."""
+    order = sorted(range(len(points)), key=lambda index: (points[index][0], -points[index][1], index))
+    kept: list[int] = []
+    for index in order:
+        if not kept or points[index][1] > points[kept[-1]][1]:
+            kept.append(index)
+    return kept
 
 
 def validation_chart(findings: Findings) -> Picture | None:
@@ -27,36 +72,37 @@ def validation_chart(findings: Findings) -> Picture | None:
     trained = [one for one in findings.contenders if one.validation.steps]
     if not trained:
         return None
-    ends = [
-        Named(one.name, one.validation.steps[-1], one.validation.values["psnr"][-1], _colour(findings, one))
+    series = tuple(
+        Series(
+            one.name,
+            colour_of(findings, one),
+            tuple(zip(one.validation.steps, one.validation.values["psnr"], strict=True)),
+            tuple(
+                f"{one.name}, step {whole(step)}: {decibels(psnr)} dB"
+                for step, psnr in zip(one.validation.steps, one.validation.values["psnr"], strict=True)
+            ),
+            line="dashed" if one.role == "teacher" else "solid",
+            marker=_marker(findings, one),
+        )
         for one in trained
-    ]
-
-    def paint(axes: Axes) -> None:
-        for contender in trained:
-            steps, psnr = contender.validation.steps, contender.validation.values["psnr"]
-            axes.plot(
-                steps,
-                psnr,
-                marker=_marker(findings, contender),
-                color=_colour(findings, contender),
-                linestyle="--" if contender.role == "teacher" else "-",
-                markersize=6,
-                **_HOLLOW,
-            )
-        axes.set_xlim(0, max(end.x for end in ends) * 1.25)
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.set_xlabel("training steps")
-        axes.set_ylabel("PSNR on the validation images, dB")
-        label(axes, ends)
-
-    told = "; ".join(f"{end.name}: {decibels(end.y)} dB at step {whole(end.x)}" for end in ends)
-    return draw("validation", f"Validation PSNR over training steps; at the end {told}.", *_size(len(ends)), paint)
+    )
+    ends = [(one.name, *one.points[-1]) for one in series]
+    told = "; ".join(f"{name}: {decibels(y)} dB at step {whole(x)}" for name, x, y in ends)
+    return draw(
+        Chart(
+            "validation",
+            f"Validation PSNR over training steps; at the end {told}.",
+            *_size(len(ends)),
+            Axis("training steps", 0, max(x for _, x, _ in ends), whole),
+            Axis("PSNR, dB", *around([y for one in series for _, y in one.points]), _plain),
+            series,
+        )
+    )
 
 
 def loss_charts(findings: Findings) -> tuple[tuple[str, tuple[tuple[str, Picture], ...]], ...]:
     """For all that was trained, a small chart for each term: `(name, ((term, chart), ...))`."""
-    colours = {one.name: _colour(findings, one) for one in findings.contenders}
+    colours = {one.name: colour_of(findings, one) for one in findings.contenders}
     return tuple(
         (
             name,
@@ -74,49 +120,77 @@ def loss_charts(findings: Findings) -> tuple[tuple[str, tuple[tuple[str, Picture
     )
 
 
-def _cost_chart(findings: Findings, number: int, dataset: str) -> Picture:
-    networks = [(one, one.cost.parameters) for one in findings.contenders if one.cost]
-    points = [Named(one.name, cost, one.sets[dataset].psnr, _colour(findings, one)) for one, cost in networks]
-    floor, baseline = findings.baseline.sets[dataset].psnr, findings.baseline.name
-
-    def paint(axes: Axes) -> None:
-        for (network, _), point in zip(networks, points, strict=True):
-            axes.plot(point.x, point.y, _marker(findings, network), color=point.colour, markersize=8, **_HOLLOW)
-        axes.axhline(floor, color=MUTED, linestyle="--", linewidth=1.2)
-        axes.annotate(baseline, (0, floor), (6, 4), axes.get_yaxis_transform(), textcoords="offset points", color=MUTED)
-        axes.set_xscale("log")
-        axes.set_xlim(min(point.x for point in points) / 2, max(point.x for point in points) * 3)
-        axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(EngFormatter())
-        axes.set_xlabel("parameters")
-        axes.set_ylabel("PSNR, dB")
-        axes.margins(y=0.12)
-        label(axes, points)
-
-    told = "; ".join(f"{one.name}: {decibels(one.y)} dB, {whole(one.x)} parameters" for one in points)
-    alt = f"PSNR over parameters on {dataset}. {baseline}: {decibels(floor)} dB; {told}."
-    return draw(f"cost_{number}", alt, *_size(len(points)), paint)
+def _cost_chart(findings: Findings, number: int, dataset: str, measure: str, cost: str) -> Picture:
+    measured, quality, write = _MEASURES[measure]
+    paid, of, write_cost = _COSTS[cost]
+    networks = [(one, float(spent)) for one in findings.contenders if (spent := of(one))]
+    points = [(spent, quality(one.sets[dataset])) for one, spent in networks]
+    told = [f"{one.name}: {write(y)}, {write_cost(x)}" for (one, _), (x, y) in zip(networks, points, strict=True)]
+    floor, baseline = quality(findings.baseline.sets[dataset]), findings.baseline.name
+    best = front(points)
+    corners = [points[best[0]]]
+    for index in best[1:]:
+        corners += [(points[index][0], corners[-1][1]), points[index]]
+    names = ", ".join(networks[index][0].name for index in best)
+    alt = (
+        f"{measure} over {cost} on {dataset}. {baseline}: {write(floor)}; {'; '.join(told)}. "
+        f"Nothing is better at no more cost than: {names}."
+    )
+    costs = [x for x, _ in points]
+    return draw(
+        Chart(
+            f"cost_{number}_{measure.lower()}_{cost.lower()}",
+            alt,
+            *_size(len(points)),
+            Axis(paid, min(costs) / 1.6, max(costs) * 1.6, _brief, log=True),
+            Axis(measured, *around([floor, *(y for _, y in points)], 0.12), _plain),
+            tuple(
+                Series(one.name, colour_of(findings, one), (point,), (said,), marker=_marker(findings, one))
+                for (one, _), point, said in zip(networks, points, told, strict=True)
+            ),
+            levels=((baseline, floor),),
+            front=tuple(corners),
+        )
+    )
 
 
 def _loss_chart(file: str, name: str, steps: tuple[int, ...], values: tuple[float, ...], colour: str) -> Picture:
-    def paint(axes: Axes) -> None:
-        axes.plot(steps, values, color=colour, linewidth=1.4)
-        axes.xaxis.set_major_locator(MaxNLocator(2, integer=True))
-        axes.yaxis.set_major_locator(MaxNLocator(3))
-
+    told = tuple(f"{name}, step {whole(step)}: {loss(value)}" for step, value in zip(steps, values, strict=True))
     alt = f"{name}: from {loss(values[0])} to {loss(values[-1])} at step {whole(steps[-1])}."
-    return draw(file, alt, 200, 110, paint)
+    last = max(steps[-1], steps[0] + 1)
+    points = tuple(zip(map(float, steps), values, strict=True))
+    return draw(
+        Chart(
+            file,
+            alt,
+            210,
+            112,
+            Axis("", 0, last, _brief, ticks=3),
+            Axis("", *around(values), _plain, ticks=3),
+            (Series(name, colour, points, told, line="solid", named=False),),
+        )
+    )
 
 
-def _size(names: int) -> tuple[float, float]:
+def _brief(value: float) -> str:
+    """5.00 G -> 5G."""
+    number, _, unit = short(value).partition(" ")
+    return f"{float(number):g}{unit}"
+
+
+def _plain(value: float) -> str:
+    return f"{value:.6g}"
+
+
+def _size(names: int) -> tuple[int, int]:
     """Width, and a height that has room for the names one above the other."""
     return _WIDTH, max(260, 90 + 14 * names)
 
 
-def _colour(findings: Findings, contender: Contender) -> str:
+def colour_of(findings: Findings, contender: Contender) -> str:
+    """A student's colour; the teacher's is that of the letters."""
     return SERIES[findings.students.index(contender) % len(SERIES)] if contender.role == "student" else INK
 
 
 def _marker(findings: Findings, contender: Contender) -> str:
-    return _MARKERS[findings.students.index(contender) % len(_MARKERS)] if contender.role == "student" else "*"
+    return _MARKERS[findings.students.index(contender) % len(_MARKERS)] if contender.role == "student" else "star"

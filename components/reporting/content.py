@@ -3,14 +3,32 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.reporting.charts import cost_charts, loss_charts, validation_chart
+from components.reporting.charts import CostChart, cost_charts, loss_charts, validation_chart
 from components.reporting.comparison import Side, compare
 from components.reporting.findings import Findings
+from components.reporting.gallery import Gallery, Limits, make_gallery
 from components.reporting.headline import headline, networks, title
 from components.reporting.pictures import Picture
-from components.reporting.places import RULE, choose_places
-from components.reporting.provenance import dataset_table, encoder_sentence, expectation_table, origin_table
-from components.reporting.tables import Table, image_table, loss_table, score_table, validation_table
+from components.reporting.places import RULE, choose_places, read_clean
+from components.reporting.provenance import (
+    circumstances_sentences,
+    dataset_table,
+    encoder_sentence,
+    expectation_table,
+    network_table,
+    origin_table,
+    recipe_table,
+)
+from components.reporting.shortfall import FORMULA, band_table, lost_table, spectrum_charts
+from components.reporting.spectrum import spectra
+from components.reporting.tables import (
+    Table,
+    image_table,
+    loss_table,
+    published_columns,
+    score_table,
+    validation_table,
+)
 from components.reporting.wording import whole
 from components.run.progress import progress
 
@@ -24,7 +42,9 @@ class Content:
     headline: str
     scores: Table
     guide: tuple[str, ...]
-    costs: tuple[tuple[str, Picture], ...]
+    published: str
+    costs: tuple[CostChart, ...]
+    fronts: str
     validation_chart: Picture | None
     validation: Table
     untrained: tuple[str, ...]
@@ -33,18 +53,27 @@ class Content:
     rule: str
     side: Side
     largest: str
+    gallery: Gallery
     images: Table
+    lost: Table
+    bands: Table
+    spectra: tuple[tuple[str, Picture], ...]
+    formula: str
     datasets: Table
     origins: Table
     expectations: Table
     failures: tuple[str, ...]
     encoder: str
+    networks_trained: Table
+    recipes: Table
+    circumstances: tuple[str, ...]
     protocol: str
 
     @property
     def pictures(self) -> tuple[Picture, ...]:
-        """Every picture."""
-        charts = [picture for _, picture in self.costs]
+        """Every picture of the Markdown twin; the gallery's are the page's alone."""
+        charts = [chart.picture for chart in self.costs]
+        charts += [picture for _, picture in self.spectra]
         charts += [self.validation_chart] if self.validation_chart else []
         charts += [picture for _, group in self.losses for _, picture in group]
         panels = [panel for comparison in self.side.comparisons for panel in comparison.panels]
@@ -52,24 +81,29 @@ class Content:
         return (*charts, self.side.scale, *places)
 
 
-def make_content(findings: Findings, crops: int, crop_side: int, raw: Path) -> Content:
+def make_content(findings: Findings, crops: int, crop_side: int, limits: Limits, raw: Path) -> Content:
     """Make every sentence, table and picture of the report.
 
     Args:
         findings: what was measured.
         crops: places shown side by side.
         crop_side: their side in clean pixels.
+        limits: how many images the gallery holds.
         raw: folder of fetched sources, which holds the clean images.
     """
     entries = progress(findings.tested, "compare images", len(findings.tested))
     side = compare(findings, choose_places(findings, crops, crop_side, entries), raw)
+    tested = progress(findings.tested, "spectra", len(findings.tested))
+    found = spectra(findings, tested, lambda entry: read_clean(findings, entry, raw)[1])
     return Content(
         title=title(findings),
         networks=networks(findings),
         headline=headline(findings),
         scores=score_table(findings),
         guide=_guide(findings),
-        costs=tuple(zip(findings.sets, cost_charts(findings), strict=True)),
+        published=_published(findings),
+        costs=cost_charts(findings),
+        fronts=_fronts(findings),
         validation_chart=validation_chart(findings),
         validation=validation_table(findings),
         untrained=_untrained(findings),
@@ -78,12 +112,20 @@ def make_content(findings: Findings, crops: int, crop_side: int, raw: Path) -> C
         rule=RULE,
         side=side,
         largest=f"{side.largest:g}",
+        gallery=make_gallery(findings, limits, raw),
         images=image_table(findings),
+        lost=lost_table(findings),
+        bands=band_table(findings, found),
+        spectra=spectrum_charts(findings, found),
+        formula=FORMULA,
         datasets=dataset_table(findings),
         origins=origin_table(findings),
         expectations=expectation_table(findings),
         failures=_failures(findings),
         encoder=encoder_sentence(findings),
+        networks_trained=network_table(findings),
+        recipes=recipe_table(findings),
+        circumstances=circumstances_sentences(findings),
         protocol=_protocol(findings),
     )
 
@@ -104,6 +146,27 @@ def _guide(findings: Findings) -> tuple[str, ...]:
         "hundredths of a dB may be chance."
     )
     return (measures, networks, "Signs: + is better than the network compared with, \N{MINUS SIGN} is worse.", chance)
+
+
+def _published(findings: Findings) -> str:
+    """Where the published figures are from; empty where the table has none."""
+    if not any(published_columns(findings, dataset) for dataset in findings.sets):
+        return ""
+    source = findings.publication.source or "no source is stated"
+    return f"Published figures: {source}. They are of the networks, data and training of their authors."
+
+
+def _fronts(findings: Findings) -> str:
+    timed = any(one.seconds for one in findings.contenders)
+    latency = (
+        "Latency is that of one machine."
+        if timed
+        else "Latency differs in every run: the command python -m pipeline page makes the page with it."
+    )
+    return (
+        "The thin line is the Pareto front: no network is better at no more cost than those on it. FLOPs and "
+        f"parameters do not depend on a machine. {latency}"
+    )
 
 
 def _untrained(findings: Findings) -> tuple[str, ...]:

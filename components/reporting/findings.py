@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from components.images.manifest import Entry
+from components.reporting.circumstances import Circumstances
+from components.reporting.publication import Publication
 from components.tasks.task import Task
 
 Role = Literal["baseline", "student", "teacher"]
@@ -55,6 +57,8 @@ class Contender:
         backbone: its network in words; empty for the baseline.
         losses: terms of its loss, unweighted, and their weighted sum `total`.
         validation: its scores on the validation images.
+        weights: sha256 of its file of weights; empty for the baseline.
+        seconds: of its time for a megapixel, where that was given.
     """
 
     name: str
@@ -66,6 +70,8 @@ class Contender:
     backbone: str = ""
     losses: Curve = Curve()
     validation: Curve = Curve()
+    weights: str = ""
+    seconds: float | None = None
 
     @property
     def psnr(self) -> float:
@@ -136,6 +142,9 @@ class Findings:
         origins: of every file.
         expectations: what was expected of the images.
         encoder: how well the encoder reconstructs.
+        publication: what was published for the same task.
+        recipes: what each network was trained by, `(name, ((key, value), ...))`.
+        circumstances: what differs in every run, where it was given.
     """
 
     task_name: str
@@ -148,6 +157,9 @@ class Findings:
     origins: tuple[Origin, ...]
     expectations: tuple[Expectation, ...]
     encoder: Encoder
+    publication: Publication = field(default_factory=Publication)
+    recipes: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
+    circumstances: Circumstances | None = None
 
     @property
     def baseline(self) -> Contender:
@@ -168,6 +180,15 @@ class Findings:
     def base(self) -> Contender:
         """The student that differences are taken to."""
         return next(student for student in self.students if student.name == self.reference)
+
+    @property
+    def worst_first(self) -> tuple[Entry, ...]:
+        """The test images, those first on which the students' mean PSNR is furthest below the teacher's."""
+        return tuple(sorted(self.tested, key=lambda entry: (-round(self.lost(entry.key), 9), entry.key)))
+
+    def lost(self, key: str) -> float:
+        """By how many dB the students are below the teacher on one image, on average."""
+        return self.teacher.images[key].psnr - statistics.fmean(one.images[key].psnr for one in self.students)
 
     @property
     def tested(self) -> tuple[Entry, ...]:

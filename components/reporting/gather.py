@@ -1,7 +1,7 @@
 """All inputs of the report, read into typed values; what is missing or does not fit together is named."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,6 +9,7 @@ from components.backbones.weights import read_description
 from components.images.datasets import Collection, Dataset, Source
 from components.images.manifest import Entry, read_manifest
 from components.images.servers import shown
+from components.reporting.circumstances import Circumstances
 from components.reporting.findings import (
     Contender,
     Cost,
@@ -20,12 +21,16 @@ from components.reporting.findings import (
     Origin,
     Quality,
 )
+from components.reporting.publication import Publication
 from components.run.errors import InputError, unknown_name
-from components.run.files import read_json
-from components.run.params import PARAMS_FILE
+from components.run.files import read_json, sha256_of
+from components.run.params import PARAMS_FILE, typed
 from components.tasks.task import Task
 
 Row = dict[str, str]
+Recipes = Mapping[str, Mapping[str, Any]]
+"""Sections of params.yaml that networks were trained by, by the name to show."""
+
 Declared = TypeVar("Declared", Dataset, Source)
 
 
@@ -37,12 +42,15 @@ def gather(
     collection: Collection,
     datasets: Mapping[str, Dataset],
     declared: Mapping[str, Source],
+    publication: Publication,
+    recipes: Recipes,
     *,
     scores: Path,
     students: Path,
     teacher: Path,
     encoder: Path,
     manifest: Path,
+    circumstances: Path | None = None,
 ) -> Findings:
     """Read what the stages left.
 
@@ -56,6 +64,7 @@ def gather(
     entries = tuple(_manifest(manifest))
     tested = {entry.key for entry in entries if entry.split == "test"}
     checked = _json(scores / "teacher.json", "check_teacher")
+    about = _circumstances(circumstances)
     details = scores / "teacher"
     contenders = [
         Contender(
@@ -84,6 +93,8 @@ def gather(
                 backbone=_backbone(folder / "student.safetensors", "distill"),
                 losses=_curve(folder / "history.csv", "distill"),
                 validation=_curve(folder / "validation.csv", "distill"),
+                weights=sha256_of(folder / "student.safetensors"),
+                seconds=about.speed[method].seconds_per_megapixel if about and method in about.speed else None,
             )
         )
     contenders.append(
@@ -97,6 +108,7 @@ def gather(
             backbone=_backbone(teacher / "teacher.safetensors", "train_teacher"),
             losses=_curve(teacher / "history.csv", "train_teacher"),
             validation=_curve(teacher / "validation.csv", "train_teacher"),
+            weights=sha256_of(teacher / "teacher.safetensors"),
         )
     )
     sources = {name: _known("datasets", name, datasets).source for _, name in collection.datasets()}
@@ -112,7 +124,28 @@ def gather(
         origins=_origins([*sources.values(), *collection.checkpoints], declared),
         expectations=_expectations(manifest / "validation.json"),
         encoder=Encoder(**coded, losses=_curve(encoder / "history.csv", "train_encoder")),
+        publication=publication,
+        recipes=tuple((name, tuple(_flat(values))) for name, values in recipes.items()),
+        circumstances=about,
     )
+
+
+def _circumstances(path: Path | None) -> Circumstances | None:
+    if path is None:
+        return None
+    if not path.is_file():
+        raise InputError(f"{path}: not found. `python -m pipeline page` writes it and makes the page.")
+    found: Circumstances = typed(Circumstances, read_json(path), str(path))
+    return found
+
+
+def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """`{"a": {"b": 1}}` -> `("a.b", "1")`, sorted: DVC takes another order in params.yaml for the same params."""
+    for key, value in sorted(values.items()):
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{above}{key}.")
+        elif value is not None:
+            yield f"{above}{key}", str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _known(where: str, name: str, table: Mapping[str, Declared]) -> Declared:

@@ -1,5 +1,7 @@
 """The report's two renderings: one HTML page that holds all it shows, and Markdown beside its picture files."""
 
+import base64
+import hashlib
 import re
 from typing import Any
 
@@ -12,6 +14,19 @@ from components.reporting.tables import Column, Table
 
 PICTURES = "pictures"
 """Folder of the Markdown twin's pictures, beside it."""
+
+SECTIONS = (
+    ("scores", "Scores"),
+    ("costs", "Cost"),
+    ("curves", "Curves"),
+    ("gallery", "Gallery"),
+    ("places", "Places"),
+    ("images", "Images"),
+    ("lost", "Lost"),
+    ("data", "Data"),
+    ("provenance", "Provenance"),
+)
+"""The page's anchors."""
 
 _MARKED = re.compile(r"[\\`*\[\]~|]|(?<![^\W_])_|_(?![^\W_])")
 """What Markdown may take for a mark; an underscore inside a word it leaves alone."""
@@ -27,7 +42,13 @@ def html_page(content: Content) -> str:
     """Render the page: style, charts and pictures are inside, and nothing is loaded."""
     environment = _environment(autoescape=True, finalize=None)
     environment.filters |= {"minus": _minus, "breakable": _breakable}
-    return environment.get_template("report.html.j2").render(content=content)
+    script, _, _ = environment.loader.get_source(environment, "page.js")  # type: ignore[union-attr]
+    return environment.get_template("report.html.j2").render(
+        content=content,
+        sections=SECTIONS,
+        script=Markup(script),  # noqa: S704 - the project's own
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
 
 
 def markdown_page(content: Content) -> str:

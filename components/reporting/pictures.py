@@ -2,17 +2,21 @@
 
 import base64
 import io
+import re
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import Any
 
 import cv2
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from components.tasks.task import Image
 
-_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
+_TYPES = {".png": "image/png", ".svg": "image/svg+xml", ".webp": "image/webp"}
+_STYLE = re.compile(r"<style>.*?</style>", re.DOTALL)
 _COLOURS = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[np.newaxis], cv2.COLORMAP_INFERNO)[0, :, ::-1].tobytes()
 """256 times red, green, blue."""
 
@@ -39,6 +43,23 @@ class Picture:
     def uri(self) -> str:
         """The picture as an address that holds it, so that nothing is loaded."""
         return f"data:{_TYPES[PurePath(self.file).suffix]};base64,{base64.b64encode(self.data).decode()}"
+
+    @property
+    def drawing(self) -> Markup:
+        """A chart as an element of the page, whose colours it takes."""
+        return Markup(_STYLE.sub("", self.data.decode()))  # noqa: S704 - drawn here, every text in it escaped
+
+
+def whole_photograph(file: str, image: Image, alt: str) -> Picture:
+    """Encode `H W 3` RGB as WebP without loss, a quarter smaller than PNG."""
+    buffer = io.BytesIO()
+    PillowImage.fromarray(image).save(buffer, format="WEBP", lossless=True, quality=60, method=4)
+    return Picture(file, buffer.getvalue(), alt, image.shape[1], image.shape[0])
+
+
+def eight_bits(image: NDArray[Any]) -> Image:
+    """An image of 0..255 as it is shown: a degraded one that a task keeps in floating point is clipped and rounded."""
+    return image if image.dtype == np.uint8 else np.rint(np.clip(image, 0, 255)).astype(np.uint8)
 
 
 def photograph(file: str, image: Image, alt: str) -> Picture:

@@ -72,6 +72,68 @@ def expectation_table(findings: Findings) -> Table:
     return Table("What was expected of the images before anything was trained.", columns, tuple(rows))
 
 
+def network_table(findings: Findings) -> Table:
+    """Every network: what it is, how long it was trained, and the hash of its weights."""
+    rows = tuple(
+        (
+            Cell(one.name),
+            Cell(one.backbone),
+            Cell(whole(one.losses.steps[-1]) if one.losses.steps else "not trained here"),
+            Cell(one.weights[:16]),
+        )
+        for one in (*findings.students, findings.teacher)
+    )
+    columns = (
+        Column("network", number=False),
+        Column("backbone", number=False),
+        Column("steps"),
+        Column("sha256", number=False),
+    )
+    return Table("The networks; the first 16 digits of the checksum of their weights.", columns, rows)
+
+
+def recipe_table(findings: Findings) -> Table:
+    """What each network was trained by: the values of params.yaml."""
+    rows = tuple(
+        (Cell(name), Cell(", ".join(f"{key} {value}" for key, value in values)))
+        for name, values in findings.recipes
+        if values
+    )
+    columns = (Column("section", number=False), Column("values", number=False))
+    return Table("What they were trained by, seeds among it, as params.yaml has it.", columns, rows)
+
+
+def circumstances_sentences(findings: Findings) -> tuple[str, ...]:
+    """Revision, lock, hardware and time as far as they were given; else why they are not there."""
+    about = findings.circumstances
+    if about is None:
+        absent = (
+            "Revision, hardware, latency and durations are not on this page, since they differ from run to run and "
+            "equal inputs make equal pages. The command python -m pipeline page makes the same page with them."
+        )
+        return (absent,)
+    said = []
+    if about.revision:
+        changed = ", with changes that are not committed" if about.changed else ""
+        said.append(f"Revision {about.revision}{changed}.")
+    if about.lock:
+        said.append(f"dvc.lock: sha256 {about.lock}.")
+    if about.made:
+        said.append(f"Page made {about.made}.")
+    machines = sorted({f"{speed.device}, {speed.threads} threads" for speed in about.speed.values()})
+    said.append(
+        f"Latency was measured on: {'; '.join(machines)}. The teacher's is not recorded."
+        if machines
+        else "Latency: not recorded for these methods."
+    )
+    if about.durations:
+        took = ", ".join(f"{stage} {whole(seconds)} s" for stage, seconds in sorted(about.durations.items()))
+        said.append(f"Durations: {took}.")
+    else:
+        said.append("Durations: not recorded.")
+    return tuple(said)
+
+
 def encoder_sentence(findings: Findings) -> str:
     """How well the encoder reconstructs, and how much of its codebook it uses."""
     encoder = findings.encoder

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from components.reporting.findings import Contender, Curve, Findings, Quality
-from components.reporting.wording import ABSENT, decibels, difference, loss, short, similarity, whole
+from components.reporting.wording import ABSENT, decibels, difference, loss, milliseconds, short, similarity, whole
 
 Tone = Literal["", "up", "down", "best", "good", "bad"]
 
@@ -57,16 +57,21 @@ def score_table(findings: Findings) -> Table:
     """Baseline, students and teacher on every set, their differences to reference and teacher, and their cost."""
     columns = [Column("", number=False)]
     for dataset in findings.sets:
-        texts = ("PSNR", "SSIM", f"vs {findings.reference}", "vs teacher")
+        texts = ("PSNR", "SSIM", f"vs {findings.reference}", "vs teacher", *published_columns(findings, dataset))
         columns += [Column(text, dataset) for text in texts]
     columns += [Column("parameters"), Column("FLOPs")]
+    timed = any(one.seconds for one in findings.contenders)
+    columns += [Column("ms/megapixel")] if timed else []
     rows = []
     for contender in findings.contenders:
         cells = [Cell(contender.name)]
         for dataset in findings.sets:
             cells += score_cells(findings, contender, dataset)
+            cells += _published_cells(findings, contender, dataset)
         cost = contender.cost
         cells += [Cell(whole(cost.parameters)), Cell(short(cost.flops))] if cost else [Cell(ABSENT), Cell(ABSENT)]
+        if timed:
+            cells.append(Cell(milliseconds(1000 * contender.seconds) if contender.seconds else ABSENT))
         rows.append(tuple(cells))
     caption = (
         "Mean PSNR in dB and SSIM of each test set; differences in PSNR, dB; FLOPs as multiply-adds for one "
@@ -86,19 +91,41 @@ def score_cells(findings: Findings, contender: Contender, dataset: str) -> list[
     ]
 
 
+def published_columns(findings: Findings, dataset: str) -> tuple[str, ...]:
+    """Heads of the published figures of a set: none, PSNR, or PSNR and SSIM."""
+    figures = [findings.publication.figure(dataset, one.name) for one in findings.contenders]
+    if not any(figures):
+        return ()
+    heads = ("published PSNR", "published SSIM")
+    return heads if any(one and one.ssim is not None for one in figures) else heads[:1]
+
+
+def _published_cells(findings: Findings, contender: Contender, dataset: str) -> list[Cell]:
+    figure = findings.publication.figure(dataset, contender.name)
+    texts = (
+        decibels(figure.psnr) if figure else ABSENT,
+        similarity(figure.ssim) if figure and figure.ssim is not None else ABSENT,
+    )
+    return [Cell(text) for text in texts[: len(published_columns(findings, dataset))]]
+
+
 def image_table(findings: Findings) -> Table:
-    """PSNR and SSIM of every test image."""
+    """PSNR and SSIM of every test image, those first on which the students lost most against the teacher."""
     columns = [Column("image", number=False)]
     for measure in ("PSNR", "SSIM"):
         columns += [Column(contender.name, measure) for contender in findings.contenders]
     rows = []
-    for entry in findings.tested:
+    for entry in findings.worst_first:
         pairs = [
             _quality_cells(one.images[entry.key], [rival.images[entry.key] for rival in _rivals(findings, one)])
             for one in findings.contenders
         ]
         rows.append((Cell(entry.key), *(psnr for psnr, _ in pairs), *(ssim for _, ssim in pairs)))
-    return Table("PSNR in dB and SSIM of each test image; the best student is bold.", tuple(columns), tuple(rows))
+    caption = (
+        "PSNR in dB and SSIM of each test image; the best student is bold. The image on which the students lost most "
+        "against the teacher comes first."
+    )
+    return Table(caption, tuple(columns), tuple(rows))
 
 
 def validation_table(findings: Findings) -> Table:

@@ -47,3 +47,14 @@ def loss(value: float) -> str:
 def percent(share: float) -> str:
     """Whole percent."""
     return f"{100 * share:.0f} %"
+
+
+def milliseconds(value: float) -> str:
+    """Three significant digits or more, no exponent."""
+    decimals = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:,.{decimals}f}"
+
+
+def levels(value: float) -> str:
+    """A distance of luma in levels, with three decimals."""
+    return f"{value:.3f}"

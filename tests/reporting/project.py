@@ -50,6 +50,10 @@ PARAMS = {
         },
         "unused": {"files": [{"url": "s3://nowhere/else.zip", "author": "N. Obody"}]},
     },
+    "publication": {"source": "A paper, table 2", "sets": {"first": {"dckd": {"psnr": 33.66, "ssim": 0.93}}}},
+    "students": {"sr": {"backbone": {"name": "edsr", "channels": 16}, "training": {"steps": 150, "seed": 3}}},
+    "teachers": {"sr": {"training": {"steps": 150, "seed": 1}}, "other": {"training": {"seed": 77777}}},
+    "methods": {"dckd": {"weights": {"contrastive": 0.0125}}, "fakd": {"weights": {"spatial": 0.98765}}},
     "report": {"methods": ["scratch", "logits", "dckd"], "reference": "scratch", "crops": 3, "crop_side": 32},
 }
 
@@ -169,7 +173,7 @@ def store(folder: Path, name, channels, blocks, history, psnr):
 
 
 FLAGS = [
-    *("--task", "sr", "--collection", "sr"),
+    *("--task", "sr", "--collection", "sr", "--student", "sr"),
     *("--scores", "data/scores/sr", "--students", "data/students/sr"),
     *("--teacher", "data/teachers/sr", "--encoder", "data/encoders/sr"),
     *("--manifest", "data/manifest/sr", "--raw", "data/raw/sr", "--output", "data/report/sr"),

@@ -14,15 +14,17 @@ class Page(HTMLParser):
     Attributes:
         elements: every tag and its attributes.
         styles: contents of style sheets.
+        scripts: contents of scripts.
         blocks: text of every heading, paragraph and list item, in order.
         tables: body rows of every table, as texts of their cells, in order.
         pictured: whether a table holds pictures.
-        text: all that can be seen.
+        text: all that can be seen, but for what is written in charts.
     """
 
     def __init__(self, html):
         super().__init__()
-        self.elements, self.styles, self.blocks, self.tables, self.pictured, self.text = [], [], [], [], [], ""
+        self.elements, self.blocks, self.tables, self.pictured, self.text = [], [], [], [], ""
+        self.styles, self.scripts = [], []
         self._open = []
         self.feed(html)
         self.blocks = [text for text in map(_squeezed, self.blocks) if text]
@@ -53,6 +55,11 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if "style" in self._open:
             self.styles.append(data)
+            return
+        if "script" in self._open:
+            self.scripts.append(data)
+            return
+        if "svg" in self._open:
             return
         self.text += data
         if {"td", "th"} & set(self._open) and "tbody" in self._open:

@@ -38,3 +38,9 @@ def test_all_that_is_written_stands_out_from_what_it_is_written_on(style):
 
 def test_light_and_dark_name_the_same_colours():
     assert colours(LIGHT).keys() == colours(DARK).keys()
+
+
+def test_the_switch_brings_the_colours_of_the_readers_setting():
+    by_setting, by_switch = DARK.split(':root[data-theme="dark"]')
+    assert colours(by_setting) == colours(by_switch)
+    assert len(colours(by_switch)) == len(colours(LIGHT))

@@ -2,7 +2,9 @@ import dataclasses
 
 import pytest
 
-from components.reporting.findings import Curve
+from components.reporting.findings import Curve, Quality
+from components.reporting.publication import Figure, Publication
+from components.reporting.shortfall import lost_table
 from components.reporting.tables import (
     image_table,
     loss_table,
@@ -52,10 +54,48 @@ def test_columns_of_a_set_stand_under_its_name():
     assert all(len(row) == len(table.columns) == 11 for row in table.rows)
 
 
-def test_images_stand_in_the_order_of_the_sets_and_then_by_name():
-    entries = [entry("two", "a"), entry("one", "c"), entry("one", "b")]
-    table = image_table(findings(SCORES, sets=("two", "one"), entries=entries))
-    assert [row[0] for row in texts(table)] == ["two/a", "one/b", "one/c"]
+def test_the_image_on_which_the_students_lost_most_against_the_teacher_comes_first():
+    entries = [entry("two", "a"), entry("one", "c"), entry("one", "b"), entry("one", "d")]
+    found = findings(SCORES, sets=("two", "one"), entries=entries)
+    # Lost on average: 0.0 on a, b and d as made up; c is the worst though its PSNR is the highest.
+    for one in found.students:
+        one.images["one/c"] = Quality(50.0, 0.9)
+    found.teacher.images["one/c"] = Quality(52.0, 0.9)
+    for table in (image_table(found), lost_table(found)):
+        assert [row[0] for row in texts(table)] == ["one/c", "one/b", "one/d", "two/a"]
+    assert texts(lost_table(found))[0] == ["one/c", "-2.00", "-2.00", "52.00"]
+    assert [cell.tone for cell in lost_table(found).rows[1]] == ["", "down", "up", ""]
+
+
+def test_published_figures_stand_beside_the_measured_ones_where_there_are_any():
+    sets = {
+        "one": {"dckd": Figure(psnr=33.125, ssim=0.9), "bicubic": Figure(psnr=30.0)},
+        "two": {"teacher": Figure(psnr=35.0), "unheard_of": Figure(psnr=1.0, ssim=0.1)},
+        "elsewhere": {"dckd": Figure(psnr=1.0)},
+    }
+    found = dataclasses.replace(
+        findings(SCORES, sets=("one", "two", "three")), publication=Publication(source="a paper", sets=sets)
+    )
+    table = score_table(found)
+    assert table.groups == (("one", 6), ("two", 5), ("three", 4), ("", 2))
+    heads = [column.text for column in table.columns]
+    assert heads[5:7] == ["published PSNR", "published SSIM"]
+    assert heads[11] == "published PSNR"
+    rows = {row[0]: row for row in texts(table)}
+    assert rows["dckd"][5:7] == ["33.12", "0.9000"]
+    assert rows["bicubic"][5:7] == ["30.00", ABSENT]
+    assert rows["teacher"][11] == "35.00"
+    assert rows["scratch"][11] == ABSENT
+
+
+def test_latency_is_a_column_only_where_it_was_given():
+    found = findings(SCORES)
+    assert [column.text for column in score_table(found).columns][-1] == "FLOPs"
+    timed = dataclasses.replace(found.base, seconds=0.4567)
+    others = (found.baseline, timed, *found.contenders[2:])
+    table = score_table(dataclasses.replace(found, contenders=others))
+    assert table.columns[-1].text == "ms/megapixel"
+    assert [row[-1] for row in texts(table)] == [ABSENT, "457", ABSENT, ABSENT]
 
 
 def test_a_step_at_which_a_network_was_not_measured_is_left_blank():

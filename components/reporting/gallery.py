@@ -1,0 +1,120 @@
+"""The gallery: test images whole, as every network restores them, for the page's viewer to lay over one another."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.images.manifest import Entry
+from components.reporting.findings import Findings, Quality
+from components.reporting.pictures import Picture, eight_bits, whole_photograph
+from components.reporting.places import choose_places, read_clean, read_restored
+from components.reporting.wording import decibels, similarity
+from components.run.progress import progress
+from components.tasks.task import Image
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of a test set the page holds.
+
+    Attributes:
+        images: at most so many.
+        side: larger images are cut to a window of so many clean pixels a side.
+        megabytes: no further image is taken where the page's pictures would be more.
+    """
+
+    images: int
+    side: int
+    megabytes: float
+
+
+@dataclass(frozen=True)
+class View:
+    """One version of an image: whose it is, its PSNR and SSIM on the whole image if it was measured, and its pixels."""
+
+    name: str
+    psnr: str
+    ssim: str
+    picture: Picture
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One test image, or a window of it, from degraded to clean.
+
+    Attributes:
+        key: `dataset/name`.
+        part: which part of it is shown, where that is not all.
+        width: in clean pixels.
+        height: likewise.
+        views: degraded, baseline, students, teacher, clean.
+    """
+
+    key: str
+    part: str
+    width: int
+    height: int
+    views: tuple[View, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The images, and by what rule they were taken."""
+
+    shots: tuple[Shot, ...]
+    rule: str
+
+
+def make_gallery(findings: Findings, limits: Limits, raw: Path) -> Gallery:
+    """Take test images by the rule, those first on which the students lost most against the teacher."""
+    shots: list[Shot] = []
+    size = 0.0
+    wanted = findings.worst_first[: limits.images]
+    for number, entry in enumerate(progress(wanted, "gallery", len(wanted)), 1):
+        shot = _shot(findings, entry, limits.side, raw, number)
+        # Base64 takes four letters for three bytes.
+        size += sum(len(view.picture.data) for view in shot.views) * 4 / 3 / 1e6
+        if shots and size > limits.megabytes:
+            break
+        shots.append(shot)
+    return Gallery(tuple(shots), _rule(findings, shots, limits))
+
+
+def _rule(findings: Findings, shots: Sequence[Shot], limits: Limits) -> str:
+    total = len(findings.tested)
+    if len(shots) == total:
+        taken = f"All {total} test images" if total > 1 else "The one test image"
+    else:
+        taken = (
+            f"{len(shots)} of {total} test images, those on which the students lost most against the teacher (at most "
+            f"{limits.images} images and about {limits.megabytes:g} MB)"
+        )
+    cut = ""
+    if any(shot.part for shot in shots):
+        cut = f"; an image of more than {limits.side} pixels a side is cut to where the networks differ most"
+    return f"{taken}{cut}. Pictures are WebP without loss: every pixel is the one that was measured."
+
+
+def _shot(findings: Findings, entry: Entry, side: int, raw: Path, number: int) -> Shot:
+    (place,) = choose_places(findings, 1, side, [entry])
+    degraded, clean = read_clean(findings, entry, raw)
+    whole = (place.height, place.width) == clean.shape[:2]
+    part = (
+        ""
+        if whole
+        else f"rows {place.top} to {place.top + place.height}, columns {place.left} to {place.left + place.width}"
+    )
+    shown = place.cut(eight_bits(degraded), findings.task.scale)
+    cuts: list[tuple[str, Quality | None, Image]] = [("degraded", None, shown)]
+    cuts += [(one.name, one.images[entry.key], place.cut(read_restored(one, entry))) for one in findings.contenders]
+    cuts.append(("clean", None, place.cut(clean)))
+    views = tuple(
+        _view(name, quality, image, f"gallery_{number}_{index}.webp", entry)
+        for index, (name, quality, image) in enumerate(cuts)
+    )
+    return Shot(entry.key, part, place.width, place.height, views)
+
+
+def _view(name: str, quality: Quality | None, image: Image, file: str, entry: Entry) -> View:
+    scores = (decibels(quality.psnr), similarity(quality.ssim)) if quality else ("", "")
+    return View(name, *scores, whole_photograph(file, image, f"{entry.key}: {name}"))
