@@ -11,6 +11,7 @@ from components.backbones.privileged_teacher import (
 from components.run.files import write_json
 from components.run.params import Params
 from components.run.step import run_step
+from components.run.tracking.recorder import current
 from components.tasks import TaskChoice, build_task
 from components.training.loop import Trained
 from components.training.networks import Student
@@ -71,6 +72,7 @@ def train_privileged_teacher(
         recipe=privileged_teacher.training,
         lmdb=lmdb,
         values={"task": task, "decoder": student.backbone, "privileged_teacher": privileged_teacher},
+        report=current(),
     ).run(
         make_network=lambda: build_privileged_teacher(*parts),
         make_method=lambda _, device: PrivilegedLearning().to(device),
