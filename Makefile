@@ -30,8 +30,7 @@ test: $(VENV)/installed  ## run the tests
 	python -m pytest
 
 ui: $(VENV)/installed  ## send what waits in the journals, and open the page of the tracked runs
-	@python -m components.run.tracking || true
-	@sh deploy/tracking/ui.sh
+	@python -m components.run.tracking --ui
 
 lint: $(VENV)/installed  ## check style, types and the direction of imports
 	ruff check .

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import cast
 
+from components.run.errors import InputError
 from components.run.tracking.follow import (
     AwayError,
     Sender,
@@ -21,6 +22,7 @@ from components.run.tracking.follow import (
 )
 from components.run.tracking.journal import Journal, journals_in
 from components.run.tracking.settings import Settings, read_settings
+from components.run.tracking.ui import serve
 
 _SECONDS = "5"
 _SQLITE = "sqlite:///"
@@ -81,6 +83,7 @@ def main() -> int:
     parser.add_argument(
         "--follow", action="store_true", help="go on until nothing is recorded any more (steps start it)"
     )
+    parser.add_argument("--ui", action="store_true", help="then show the page of the runs")
     flags = parser.parse_args()
     settings = read_settings()
     if settings is None or not settings.server:
@@ -92,7 +95,14 @@ def main() -> int:
         follow_in_process(settings.journals, sender)
         return 0
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    return _once(settings, sender)
+    code = _once(settings, sender)
+    if not flags.ui:
+        return code
+    try:
+        return serve(settings)
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
 
 
 def _once(settings: Settings, sender: Sender) -> int:

@@ -191,7 +191,8 @@ def follow(
         if any_alive(folder):
             last = clock()
         try:
-            send_all(folder, sender)
+            if send_all(folder, sender):
+                last = clock()
             tell(folder, "sending")
             patience, pause = LINGER, POLL
         except AwayError as error:

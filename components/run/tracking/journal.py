@@ -48,8 +48,10 @@ class Writer:
                     os.close(self._file)
                     raise
                 time.sleep(0.01)  # somebody asks just now whether it is locked
-        whole = os.pread(self._file, os.fstat(self._file).st_size, 0).rfind(b"\n") + 1
-        os.ftruncate(self._file, whole)
+        size = os.fstat(self._file).st_size
+        whole = os.pread(self._file, size, 0).rfind(b"\n") + 1
+        if whole < size:
+            os.ftruncate(self._file, whole)
 
     def append(self, event: Event) -> None:
         """Write one event, at once.
