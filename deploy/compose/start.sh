@@ -22,4 +22,4 @@ for left in reversed(range(30)):
             raise SystemExit(f"the store does not take the bucket {bucket}: {error}") from None
         time.sleep(2)
 PYTHON
-exec mlflow server --app-name basic-auth --host 0.0.0.0 --port 5000 --workers "${WORKERS:-2}"
+exec mlflow server --app-name basic-auth --host 0.0.0.0 --port "${PORT:-5000}" --workers "${WORKERS:-2}"

@@ -99,7 +99,7 @@ class TestJournal:
         assert journal.sent("http://a") == Sent("http://a")
 
 
-PASSWORD = "s3cr3t/pa ss"
+HIDDEN = "s3cr3t/pa ss"
 
 
 class TestSecrets:
@@ -110,20 +110,20 @@ class TestSecrets:
             ("postgresql://u:p%40w@db/x failed", "postgresql://***@db/x failed"),
             ("https://host/x?X-Amz-Signature=abc&y=1", "https://host/x?X-Amz-Signature=***&y=1"),
             ("https://host/x?token=abc", "https://host/x?token=***"),
-            (f"is {PASSWORD}, says", "is ***, says"),
+            (f"is {HIDDEN}, says", "is ***, says"),
             ("s3cr3t%2Fpa%20ss", "***"),
             ("steps: 100, learning_rate@x", "steps: 100, learning_rate@x"),
             ("a short one stays", "a short one stays"),
         ],
     )
     def test_are_taken_out_of_any_text(self, text, expected):
-        variables = {"MLFLOW_TRACKING_PASSWORD": PASSWORD, "OTHER_TOKEN": "one", "HOME": "steps"}
+        variables = {"MLFLOW_TRACKING_PASSWORD": HIDDEN, "OTHER_TOKEN": "one", "HOME": "steps"}
         assert without_secrets(text, variables) == expected
         assert without_secrets({text: [text, 1]}, variables) == {expected: [expected, 1]}
 
     @given(st.text(st.characters(blacklist_categories=["Cs"]), min_size=6))
-    def test_no_value_of_a_secret_variable_survives(self, secret):
-        assert secret in "***" or secret not in without_secrets(f"<{secret}>", {"API_KEY": secret})
+    def test_no_value_of_a_secret_variable_survives(self, value):
+        assert set(value) == {"*"} or value not in without_secrets(f"<{value}>", {"API_KEY": value})
 
 
 class TestSettings:

@@ -27,40 +27,11 @@ from tests.small_project import SmallProject
 from tests.training import tiny
 
 ROOT = Path(__file__).parents[2]
-DISTILL = [
-    "--task",
-    "sr",
-    "--student",
-    "sr",
-    "--method",
-    "logits",
-    "--lmdb",
-    "lmdb",
-    "--teacher",
-    "teacher",
-    "--check",
-    "check",
-    "--output",
-    "output",
-]
-EVALUATE = [
-    "--task",
-    "sr",
-    "--student",
-    "teacher",
-    "--check",
-    "check",
-    "--manifest",
-    "manifest",
-    "--raw",
-    "raw",
-    "--scores",
-    "scores.json",
-    "--details",
-    "details",
-    "--speed",
-    "speed.json",
-]
+DISTILL = "--task sr --student sr --method logits --lmdb lmdb --teacher teacher --check check --output output"
+EVALUATE = (
+    "--task sr --student teacher --check check --manifest manifest --raw raw --scores scores.json --details details "
+    "--speed speed.json"
+)
 
 pytestmark = pytest.mark.usefixtures("own_accelerator")
 
@@ -83,7 +54,7 @@ def project(tmp_path, monkeypatch):
 
 
 def outputs(folder):
-    run_step(distill, DISTILL)
+    run_step(distill, DISTILL.split())
     return tiny.files(folder / "output")
 
 
@@ -138,7 +109,7 @@ class TestWhatIsRecorded:
         assert events[-1]["status"] == "FINISHED"
 
     def test_a_few_pictures_show_the_validation_image_restored_beside_the_clean_one(self, project):
-        run_step(distill, DISTILL)
+        run_step(distill, DISTILL.split())
         names = [event["name"] for event in recorded(project) if event["event"] == "file"]
         assert names == ["samples/step_0000006.png", "samples/step_0000012.png"]
         (journal,) = journals_in(project / ".cache" / "tracking")
@@ -149,7 +120,7 @@ class TestWhatIsRecorded:
         assert (tiny.photograph(4) == picture.crop((48, 0, 96, 48))).all()
 
     def test_what_was_written_is_named_with_dvcs_hash_and_what_was_read_is_not(self, project):
-        run_step(distill, DISTILL)
+        run_step(distill, DISTILL.split())
         tags = {
             name: value
             for event in recorded(project)
@@ -162,12 +133,12 @@ class TestWhatIsRecorded:
     def test_what_is_too_large_to_be_hashed_is_said_to_be(self, project, monkeypatch):
         monkeypatch.setattr(recorder, "_HASHED_BYTES", 10)
         monkeypatch.setattr(recorder, "_HASHED_BYTES_PER_SECOND", 0)
-        run_step(distill, DISTILL)
+        run_step(distill, DISTILL.split())
         (event,) = (event for event in recorded(project) if event["event"] == "tags")
         assert event["values"] == {"dvc.out.output": "large: see dvc.lock"}
 
     def test_an_evaluation_proposes_its_student_with_the_scores_of_the_first_set(self, project):
-        run_step(evaluate, EVALUATE)
+        run_step(evaluate, EVALUATE.split())
         events = recorded(project)
         scores = json.loads((project / "scores.json").read_text())
         (model,) = (event for event in events if event["event"] == "model")
@@ -219,10 +190,10 @@ class TestBrokenOff:
         with monkeypatch.context() as patch:
             patch.setattr(Watch, "row", stop)
             with pytest.raises(SystemExit) as ended:
-                run_step(distill, DISTILL)
+                run_step(distill, DISTILL.split())
         assert ended.value.code == 130
         assert [event["event"] for event in recorded(project)][-1] != "end"
-        run_step(distill, DISTILL)
+        run_step(distill, DISTILL.split())
         events = recorded(project)
         kinds = [event["event"] for event in events]
         assert (kinds.count("begin"), kinds.count("again"), kinds[-1]) == (1, 1, "end")
@@ -325,7 +296,7 @@ def test_a_step_ends_though_the_server_never_answers_and_never_imports_mlflow(pr
         "from components.distill import distill",
         "from components.run.step import run_step",
         "from components.run.tracking import follow",
-        f"run_step(distill, {DISTILL})",
+        f"run_step(distill, {DISTILL.split()})",
         "print(len(follow._started), follow._started[0].pid, 'mlflow' in sys.modules)",
     )
     with slow_server.hanging() as (address, _):

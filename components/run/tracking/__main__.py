@@ -24,15 +24,16 @@ from components.run.tracking.journal import Journal, journals_in
 from components.run.tracking.settings import Settings, read_settings
 from components.run.tracking.ui import serve
 
-_SECONDS = "5"
+_SECONDS = 5.0  # for a sign of life
+_SECONDS_OF_A_REQUEST = {True: "10", False: "60"}  # while a step runs, and for somebody who waits
 _SQLITE = "sqlite:///"
 
 
 class LateSender:
     """A sender that asks first whether somebody answers: mlflow takes seconds to import."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.server, self._settings = settings.server, settings
+    def __init__(self, settings: Settings, seconds: str) -> None:
+        self.server, self._settings, self._seconds = settings.server, settings, seconds
         self._sender: Sender | None = None
 
     def send(self, journal: Journal) -> None:
@@ -44,9 +45,10 @@ class LateSender:
 
     def _connected(self) -> Sender:
         # Read when mlflow is imported; a user's own values go before.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", _SECONDS)
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", self._seconds)
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         artifacts = None
         if self.server.startswith(_SQLITE):
             folder = Path(self.server.removeprefix(_SQLITE)).parent
@@ -56,7 +58,7 @@ class LateSender:
         return cast("Sender", upload.MlflowSender(self.server, self._settings.experiment, artifacts))
 
 
-def probe(server: str, seconds: float = float(_SECONDS)) -> None:
+def probe(server: str, seconds: float = _SECONDS) -> None:
     """Ask a server at an http address for a sign of life; other kinds are not asked.
 
     Raises:
@@ -89,11 +91,12 @@ def main() -> int:
     if settings is None or not settings.server:
         sys.stderr.write(f"error: {settings.why_none if settings else 'TRACKING=off'}: there is nowhere to send to.\n")
         return 2
-    sender = LateSender(settings)
+    sender = LateSender(settings, _SECONDS_OF_A_REQUEST[flags.follow])
     if flags.follow:
         logging.disable()  # nobody listens, and libraries' logs may hold addresses with passwords
         follow_in_process(settings.journals, sender)
         return 0
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     code = _once(settings, sender)
     if not flags.ui:
