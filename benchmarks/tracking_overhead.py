@@ -1,7 +1,7 @@
 """What tracking costs a training: `python -m benchmarks.tracking_overhead`; about three minutes on two cores.
 
-The default student and method `logits` on a photograph, in processes of their own, by turns, so that what else the machine
-does falls on all alike: without tracking, with MLflow's database, and with a server that accepts and never answers.
+The default student and method `logits` on a photograph, in processes of their own, by turns, so that what else the
+machine does falls on all alike: without tracking, with MLflow's database, and with a server that accepts and never answers.
 """
 
 import argparse
@@ -111,9 +111,7 @@ def main() -> None:
         for _ in range(flags.repeats):
             for arm in ARMS:
                 found[arm].append(run(folder, arm, f"http://127.0.0.1:{listener.getsockname()[1]}"))
-    print(
-        "| tracking | steps/s, median | fastest | seconds of the step beside its training, median |\n|---|---:|---:|---:|"
-    )
+    print("| tracking | steps/s, median | fastest | seconds beside the training, median |\n|---|---:|---:|---:|")
     for arm, times in found.items():
         trained, beside = ([time[part] for time in times] for part in (0, 1))
         speeds = f"{flags.steps / statistics.median(trained):.2f} | {flags.steps / min(trained):.2f}"

@@ -16,6 +16,8 @@ from tests.deploy import tracking_backend
 
 ROOT = Path(__file__).parents[2]
 
+PLANTED = (tracking_backend.WORD, tracking_backend.DATABASE_WORD)
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
@@ -45,19 +47,26 @@ def record(folder, monkeypatch):
                 current().model(Section(), folder / "student.safetensors", "Set5", {"psnr": 33.5})
 
 
-def sync(folder, address, **variables):
+def sync(folders, address, **variables):
+    """Send what is in each of the folders, one after the other, as the command does."""
+    lines = (
+        "import os, sys",
+        "from components.run.tracking.__main__ import main",
+        f"for folder in {list(map(str, folders))}:",
+        "    os.environ['TRACKING_DIR'] = folder",
+        "    print(main())",
+    )
     ended = subprocess.run(
-        [sys.executable, "-m", "components.run.tracking"],
+        [sys.executable, "-c", "\n".join(lines)],
         cwd=ROOT,
-        env=os.environ | {"TRACKING": "on", "TRACKING_DIR": str(folder), "MLFLOW_TRACKING_URI": address} | variables,
+        env=os.environ | {"TRACKING": "on", "MLFLOW_TRACKING_URI": address} | variables,
         capture_output=True,
         text=True,
         timeout=300,
-        check=False,
+        check=True,
     )
-    planted = [value for name, value in vars(tracking_backend).items() if name in {"WORD", "DATABASE_WORD"}]
-    assert not any(word in ended.stdout + ended.stderr for word in planted)
-    return ended
+    assert not any(word in ended.stdout + ended.stderr for word in PLANTED)
+    return ended.stdout.splitlines(), ended.stderr
 
 
 def test_what_steps_recorded_arrives_once(backend, tmp_path, monkeypatch):
@@ -68,15 +77,13 @@ def test_what_steps_recorded_arrives_once(backend, tmp_path, monkeypatch):
     shutil.copytree(journals, tmp_path / "copy")
 
     if tracking_backend.ACCOUNTS:
-        ended = sync(journals, address)
-        assert ended.returncode == 1
-        assert "does not let us in (HTTP 401): see MLFLOW_TRACKING_USERNAME" in ended.stderr
-
-    ended = sync(journals, address, **account)
-    assert (ended.returncode, ended.stdout) == (0, f"2 journals sent to {address}.\n"), ended.stderr
-    # Once more, as by somebody who kept a copy, and with nothing left.
-    ended = sync(tmp_path / "copy", address, **account)
-    assert (ended.returncode, ended.stdout) == (0, f"2 journals sent to {address}.\n"), ended.stderr
+        told, why = sync([journals], address)
+        assert told == ["1"]
+        assert "does not let us in (HTTP 401): see MLFLOW_TRACKING_USERNAME" in why
+    # Then again, with nothing left, and as by somebody who kept a copy.
+    told, why = sync([journals, journals, tmp_path / "copy"], address, **account)
+    expected = [f"{count} journals sent to {address}." for count in (2, 0, 2)]
+    assert (told[::2], told[1::2]) == (expected, ["0"] * 3), why
 
     with (
         psycopg2.connect(
