@@ -1,7 +1,7 @@
 """What tracking costs a training: `python -m benchmarks.tracking_overhead`; about three minutes on two cores.
 
 The default student and method `logits` on a photograph, in processes of their own, by turns, so that what else the
-machine does falls on all alike: without tracking, with MLflow's database, and with a server that accepts and never answers.
+machine does falls on all alike: without tracking, with MLflow's database, with a server that accepts and never answers.
 """
 
 import argparse

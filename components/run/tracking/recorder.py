@@ -46,7 +46,7 @@ class Recorder:
         new = {_NO_NAME.sub("_", name): value for name, value in values.items()}
         new = {name: value for name, value in new.items() if step > self._seen.get(name, -1)}
         if new:
-            self.event("metrics", step=step, values={name: float(value) for name, value in new.items()})
+            self._write("metrics", step=step, values={name: float(value) for name, value in new.items()})
 
     def file(self, name: str, make: Callable[[], bytes]) -> None:
         """Record a small file, such as `samples/100.png`; made here, its faults are no faults of the step."""
@@ -72,10 +72,15 @@ class Recorder:
                 self.event("model", **values, source=source, dataset=dataset, scores=dict(scores))
 
     def event(self, kind: str, **values: Any) -> None:
-        """Write a line of the journal, without what nobody may read."""
+        """Record something else, without what nobody may read."""
         if self._writer:
             with self.unharmed():
-                self._writer.append({"event": kind, "time": time.time_ns() // 1_000_000, **without_secrets(values)})
+                self._write(kind, **without_secrets(values))
+
+    def _write(self, kind: str, **values: Any) -> None:
+        if self._writer:
+            with self.unharmed():
+                self._writer.append({"event": kind, "time": time.time_ns() // 1_000_000, **values})
 
     @contextmanager
     def unharmed(self) -> Iterator[None]:
