@@ -5,6 +5,7 @@ machine does falls on all alike: without tracking, with MLflow's database, with 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -16,9 +17,10 @@ import tempfile
 import threading
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+import numpy as np
 import skimage.data
 import yaml
 
@@ -31,8 +33,10 @@ from components.run.params import read_params
 from components.run.step import run_step
 from components.run.tracking import follow
 from components.tasks.sr import SuperResolution
-from components.training import session
-from components.training.recipe import Training
+from components.training import loop, session
+
+if TYPE_CHECKING:
+    from components.images.datasets import Split
 
 ROOT = Path(__file__).parents[1]
 WORDS = "--task sr --student sr --method logits --lmdb lmdb --teacher teacher --check check --output output"
@@ -45,10 +49,12 @@ def prepare(folder: Path, steps: int) -> None:
     values["students"]["sr"]["training"] |= {"steps": steps, "log_every": 50, "validate_every": steps // 4}
     (folder / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     task = SuperResolution(values["tasks"]["sr"]["scale"])
-    image = skimage.data.astronaut()
+    image = skimage.data.astronaut()  # type: ignore[no-untyped-call]
     with StoreWriter(folder / "lmdb", task.scale, 0) as writer:
-        for split, part in (("training", image[:256]), ("validation", image[256:384, :128])):
-            writer.add(split, "0" * 8, Pair(task.degrade(part, None), part), [((0, 0), part.shape[:2])])
+        parts: dict[Split, Any] = {"training": image[:256], "validation": image[256:384, :128]}
+        for split, part in parts.items():
+            pair = Pair(task.degrade(part, np.random.default_rng(0)), part)
+            writer.add(split, "0" * 8, pair, [((0, 0), part.shape[:2])])
     choice = BackboneChoice(**values["teachers"]["sr"]["backbone"])
     network = build_backbone(choice, task.scale)
     save_network(folder / "teacher", network, describe_backbone(choice, task.scale))
@@ -58,12 +64,12 @@ def prepare(folder: Path, steps: int) -> None:
 def measured() -> None:
     """Run the step in this process; print the seconds of its training, and those that the step takes beside it."""
     inside: list[float] = []
-    train = session.train
+    train = loop.train
 
-    def timed(*arguments: Any, recipe: Training, **named: Any) -> Any:
+    def timed(**named: Any) -> Any:
         began = perf_counter()
         try:
-            return train(*arguments, recipe=recipe, **named)
+            return train(**named)
         finally:
             inside.append(perf_counter() - began)
 
@@ -92,6 +98,13 @@ def run(folder: Path, arm: str, address: str) -> tuple[float, float]:
     return told["train"], told["beside"]
 
 
+def accept(listener: socket.socket, taken: list[socket.socket]) -> None:
+    """Take every connection, and keep it without a word."""
+    with contextlib.suppress(OSError):
+        while True:
+            taken.append(listener.accept()[0])
+
+
 def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -105,7 +118,7 @@ def main() -> None:
     found: dict[str, list[tuple[float, float]]] = {arm: [] for arm in ARMS}
     taken: list[socket.socket] = []
     with tempfile.TemporaryDirectory() as place, socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=lambda: [taken.append(listener.accept()[0]) for _ in range(1000)], daemon=True).start()
+        threading.Thread(target=accept, args=(listener, taken), daemon=True).start()
         folder = Path(place)
         prepare(folder, flags.steps)
         for _ in range(flags.repeats):
