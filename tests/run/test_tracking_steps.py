@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -224,6 +225,7 @@ class TestUnharmed:
     def expected(self, project, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setenv("TRACKING", "off")
+            patch.setattr("components.training.session.Watch", lambda *_: Mock())
             found = outputs(project)
         assert not (project / ".cache" / "tracking").exists()
         return found
@@ -254,6 +256,7 @@ class TestUnharmed:
         journal.remove()
         place.mkdir()
         (place / "journal.jsonl").symlink_to("/dev/full")
+        monkeypatch.setattr("fcntl.flock", lambda *_: None)  # of one device there is one lock for all processes
         writer = recorder.Writer
         monkeypatch.setattr(recorder, "Writer", lambda _: writer(place))
         assert outputs(project) == expected
