@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -63,25 +63,27 @@ def prepare(folder: Path, steps: int) -> None:
 
 def measured() -> None:
     """Run the step in this process; print the seconds of its training, and those that the step takes beside it."""
-    inside: list[float] = []
+    inside: list[tuple[float, float]] = []
     train = loop.train
 
     def timed(**named: Any) -> Any:
-        began = perf_counter()
+        began, used = perf_counter(), process_time()
         try:
             return train(**named)
         finally:
-            inside.append(perf_counter() - began)
+            inside.append((perf_counter() - began, process_time() - used))
 
     with mock.patch.object(session, "train", timed):
         began = perf_counter()
         run_step(distill, WORDS.split())
     followers = [process.pid for process in follow._started]  # noqa: SLF001 -- to end them
-    print(json.dumps({"train": inside[0], "beside": perf_counter() - began - inside[0], "followers": followers}))
+    ((train_seconds, used),) = inside
+    beside = perf_counter() - began - train_seconds
+    print(json.dumps({"train": train_seconds, "used": used, "beside": beside, "followers": followers}))
 
 
-def run(folder: Path, arm: str, address: str) -> tuple[float, float]:
-    """Seconds of the training and of what surrounds it, in a process of its own."""
+def run(folder: Path, arm: str, address: str) -> tuple[float, float, float]:
+    """Seconds of the training, of processor time in it, and of what surrounds it, in a process of its own."""
     modes = {"off": {"TRACKING": "off"}, "database": {}, "hanging": {"MLFLOW_TRACKING_URI": address}}
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "TRACKING"))}
     ended = subprocess.run(
@@ -95,7 +97,7 @@ def run(folder: Path, arm: str, address: str) -> tuple[float, float]:
     told = json.loads(ended.stdout.splitlines()[-1])
     for process in told["followers"] if arm == "hanging" else ():
         os.kill(process, signal.SIGKILL)
-    return told["train"], told["beside"]
+    return told["train"], told["used"], told["beside"]
 
 
 def accept(listener: socket.socket, taken: list[socket.socket]) -> None:
@@ -115,7 +117,7 @@ def main() -> None:
     if flags.inside:
         measured()
         return
-    found: dict[str, list[tuple[float, float]]] = {arm: [] for arm in ARMS}
+    found: dict[str, list[tuple[float, float, float]]] = {arm: [] for arm in ARMS}
     taken: list[socket.socket] = []
     with tempfile.TemporaryDirectory() as place, socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=accept, args=(listener, taken), daemon=True).start()
@@ -124,11 +126,12 @@ def main() -> None:
         for _ in range(flags.repeats):
             for arm in ARMS:
                 found[arm].append(run(folder, arm, f"http://127.0.0.1:{listener.getsockname()[1]}"))
-    print("| tracking | steps/s, median | fastest | seconds beside the training, median |\n|---|---:|---:|---:|")
+    heads = ("tracking", "steps/s, median", "fastest", "a processor's second, fastest", "seconds beside it, median")
+    print(f"| {' | '.join(heads)} |\n|---|---:|---:|---:|---:|")
     for arm, times in found.items():
-        trained, beside = ([time[part] for time in times] for part in (0, 1))
-        speeds = f"{flags.steps / statistics.median(trained):.2f} | {flags.steps / min(trained):.2f}"
-        print(f"| {arm} | {speeds} | {statistics.median(beside):.2f} |")
+        trained, used, beside = ([time[part] for time in times] for part in range(3))
+        speeds = [flags.steps / seconds for seconds in (statistics.median(trained), min(trained), min(used))]
+        print(f"| {arm} | {' | '.join(f'{number:.2f}' for number in (*speeds, statistics.median(beside)))} |")
 
 
 if __name__ == "__main__":
