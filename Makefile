@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help repro methods test lint format lock compile image cluster graph benchmark
+.PHONY: help repro methods test lint format lock compile image cluster graph benchmark ui
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ methods: $(VENV)/installed  ## run the chain of every method, and their common r
 
 test: $(VENV)/installed  ## run the tests
 	python -m pytest
+
+ui: $(VENV)/installed  ## send what waits in the journals, and open the page of the tracked runs
+	@python -m components.run.tracking --ui
 
 lint: $(VENV)/installed  ## check style, types and the direction of imports
 	ruff check .

@@ -9,6 +9,7 @@ from components.images.manifest import read_manifest
 from components.run.errors import InputError, unknown_name
 from components.run.files import sha256_of, write_json, written_whole
 from components.run.step import run_step
+from components.run.tracking.recorder import current
 from components.tasks import TaskChoice, build_task
 from components.tasks.evaluation import best_device, evaluate_images, network_restorer, test_entries, write_scores
 from components.training.networks import Expected, Teacher
@@ -46,6 +47,9 @@ def check_teacher(
             for name, restorer in (("teacher", network_restorer(loaded)), ("baseline", restoration.baseline))
         }
         sets = {name: evaluation.sets() for name, evaluation in found.items()}
+        for name, scores_of in sets.items():
+            for dataset, values in scores_of.items():
+                current().metrics({f"{name}/{dataset}/{score}": value for score, value in values.items()})
         _refuse_weak(teacher.expected, sets["teacher"])
         for name, evaluation in found.items():
             write_scores(partial / f"{name}.csv", evaluation.scores)

@@ -19,12 +19,14 @@ from components.methods.parts.distances import DISTANCES
 from components.run.errors import InputError
 from components.run.params import typed
 from components.run.step import run_step
+from components.run.tracking.recorder import current
 from components.tasks import TaskChoice, build_task
 from components.training.gate import refuse_unchecked
 from components.training.loop import Trained
 from components.training.networks import Student
 from components.training.outcome import validation_on, write_outcome
 from components.training.session import Session
+from components.training.watch import sample_on
 
 Kept = TypeVar("Kept", bound=nn.Module)
 
@@ -108,8 +110,16 @@ def distill(
         lmdb=lmdb,
         values={"task": task, "student": student, "method": method},
         files=[file for file in (teacher, encoder, committee, privileged) if file],
+        report=current(),
     )
-    session.run(make_network, make_method, method.weights, lambda store: validation_on(store, restoration), write)
+    session.run(
+        make_network,
+        make_method,
+        method.weights,
+        lambda store: validation_on(store, restoration),
+        write,
+        lambda store: sample_on(store, restoration),
+    )
 
 
 if __name__ == "__main__":

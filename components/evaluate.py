@@ -10,6 +10,7 @@ from components.backbones.weights import load_backbone
 from components.images.manifest import read_manifest
 from components.run.files import read_json, write_json, written_whole
 from components.run.step import run_step
+from components.run.tracking.recorder import current
 from components.tasks import TaskChoice, build_task
 from components.tasks.evaluation import best_device, evaluate_images, network_restorer, test_entries, write_scores
 
@@ -40,14 +41,14 @@ def evaluate(
         found = evaluate_images("measure student", network_restorer(network), entries, raw, restoration, partial)
         write_scores(partial / "images.csv", found.scores)
     checked = read_json(check)
+    cost = {"parameters": count_parameters(network), "flops": count_flops(network)}
     write_json(
         scores,
         {
             **found.sets(),
             "teacher": checked["teacher"],
             "baseline": checked["baseline"],
-            "parameters": count_parameters(network),
-            "flops": count_flops(network),
+            **cost,
         },
     )
     write_json(
@@ -60,6 +61,10 @@ def evaluate(
     )
     for name, values in found.sets().items():
         _LOG.info("%s: %.2f dB, SSIM %.4f", name, values["psnr"], values["ssim"])
+        current().metrics({f"test/{name}/{score}": value for score, value in values.items()})
+    current().metrics({"seconds_per_megapixel": found.seconds_per_megapixel, **cost})
+    dataset, first = next(iter(found.sets().items()))
+    current().model(task, student, dataset, first | cost)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from components.run.errors import InputError
 from components.run.files import write_json, written_whole
 from components.run.params import Params, bind
 from components.run.step import run_step
+from components.run.tracking.recorder import current
 from components.tasks import TaskChoice, build_task
 from components.training.aggregation import Aggregation
 from components.training.gate import refuse_unchecked
@@ -116,6 +117,7 @@ def train_committee(
         lmdb=lmdb,
         values={"task": task, "committee": committee},
         files=list(files.values()),
+        report=current(),
     ).run(
         make_network=lambda: Aggregator(restoration.scale, len(files), **committee.aggregator),
         make_method=make_method,

@@ -16,6 +16,7 @@ from components.run.errors import InputError
 from components.run.files import write_json, written_whole
 from components.run.params import Params, bind, without_nulls
 from components.run.step import run_step
+from components.run.tracking.recorder import current
 from components.tasks import TaskChoice, build_task
 from components.training.autoencoding import Autoencoding, reconstruction_on
 from components.training.loop import Trained
@@ -105,7 +106,7 @@ def train_encoder(task: TaskChoice, encoder: Encoder, raw: Path, lmdb: Path, out
             f"params.yaml: encoders.training.patch: {recipe.patch} degraded pixels are "
             f"{recipe.patch * restoration.scale} clean ones, no multiple of {factor}, the side of a code."
         )
-    Session("train encoder", restoration, recipe, lmdb, {"task": task, "encoder": encoder}).run(
+    Session("train encoder", restoration, recipe, lmdb, {"task": task, "encoder": encoder}, report=current()).run(
         make_network=lambda: VqAutoencoder(VqganEncoder(**arguments)),
         make_method=lambda network, device: Autoencoding(network, recipe.steps, recipe.seed, to_clean).to(device),
         weights=encoder.weights.model_dump(),

@@ -12,6 +12,7 @@ from components.methods.parts.distances import DISTANCES
 from components.run.files import write_json
 from components.run.params import Params
 from components.run.step import run_step
+from components.run.tracking.recorder import current
 from components.tasks import TaskChoice, build_task
 from components.training.loop import Trained
 from components.training.networks import Student
@@ -72,6 +73,7 @@ def train_privileged_teacher(
         recipe=recipe,
         lmdb=lmdb,
         values={"task": task, "decoder": student.backbone, "privileged_teacher": privileged_teacher},
+        report=current(),
     ).run(
         make_network=lambda: build_privileged_teacher(*parts),
         make_method=lambda _, device: PrivilegedLearning(DISTANCES[recipe.reconstruction]).to(device),

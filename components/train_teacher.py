@@ -12,11 +12,13 @@ from components.methods.method import Setting
 from components.methods.parts.distances import DISTANCES
 from components.methods.scratch import Scratch
 from components.run.step import run_step
+from components.run.tracking.recorder import current
 from components.tasks import TaskChoice, build_task
 from components.training.loop import Trained
 from components.training.networks import Teacher
 from components.training.outcome import validation_on, write_outcome
 from components.training.session import Session
+from components.training.watch import sample_on
 
 _LOG = logging.getLogger(__name__)
 
@@ -60,9 +62,15 @@ def train_teacher(task: TaskChoice, teacher: Teacher, raw: Path, lmdb: Path, out
         recipe,
         lmdb,
         {"task": task, "backbone": teacher.backbone, "recipe": recipe},
+        report=current(),
     )
     session.run(
-        make_network, make_method, {"reconstruction": 1.0}, lambda store: validation_on(store, restoration), write
+        make_network,
+        make_method,
+        {"reconstruction": 1.0},
+        lambda store: validation_on(store, restoration),
+        write,
+        lambda store: sample_on(store, restoration),
     )
 
 

@@ -24,12 +24,19 @@ ENVIRONMENT = {
 }
 # A key of a secret is called as the variable that it becomes.
 STORAGE_VARIABLES = ("DVC_REMOTE_URL",)
+TRACKING_VARIABLES = (
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+)
 OPTIONAL_STORAGE_VARIABLES = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
     "AWS_ENDPOINT_URL",
     "AWS_DEFAULT_REGION",
+    *TRACKING_VARIABLES,
 )
 GIT_VARIABLES = ("GIT_USERNAME", "GIT_PASSWORD")
 
@@ -99,6 +106,7 @@ def configure(task: PipelineTask, resources: Resources, image: str, labels: dict
         kubernetes.add_pod_label(task, key, value)
     for name, value in ENVIRONMENT.items():
         task.set_env_variable(name, value)
+    kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")  # for tracking
     if launcher := step_launcher(resources, image):
         task.set_env_variable("STEP_LAUNCHER", launcher)
     if several:

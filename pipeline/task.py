@@ -1,6 +1,7 @@
 """What one container does for one stage of dvc.yaml."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -48,6 +49,8 @@ def run(arguments: argparse.Namespace) -> None:
     upstream = [file.absolute() for file in arguments.upstream]
     overrides = read_json(arguments.overrides)
     with working_copy(arguments.revision, arguments.repository, overrides, keep=arguments.keep) as copy:
+        if copy.commit:
+            os.environ["GIT_REVISION"] = copy.commit  # for tracking: the copy has no .git
         try:
             carry_out(copy.folder, Wanted(arguments.stage, upstream, arguments.executor_input, **files))
         except StageFailedError as error:

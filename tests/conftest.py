@@ -1,4 +1,9 @@
+import os
+
 import pytest
+
+# No step that a test runs is recorded, here or in a process that it starts, but those whose test says so.
+os.environ["TRACKING"] = "off"
 
 
 @pytest.fixture

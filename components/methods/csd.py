@@ -68,7 +68,9 @@ class Csd(Distillation):
             check_levels(self.encoder.network, tap_weights)
         # Its first channels stay unused: those of the student stand in for them.
         self.wide = network if setting.terms - {"reconstruction"} else None
-        network.requires_grad_("wide_reconstruction" in setting.terms)
+        for name, narrow in setting.student.named_parameters():  # what the student does not train, neither does it
+            trained = narrow.requires_grad and "wide_reconstruction" in setting.terms
+            network.get_parameter(name).requires_grad_(trained)
 
     def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""
@@ -142,7 +144,7 @@ def _wide_network(setting: Setting, wide: dict[str, Any] | None, start: Literal[
             raise InputError("wide: the teacher is the wide network where start is teacher: take it out.")
         if setting.teacher is None:
             raise AssertionError("Csd needs a teacher to start from")
-        return copy.deepcopy(setting.teacher.network).requires_grad_(True).train()
+        return copy.deepcopy(setting.teacher.network).train()
     if wide is None:
         raise InputError("wide: missing; write in which arguments the wide network differs, like {channels: 256}.")
     if setting.build is None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from components.run.errors import InputError
 from components.run.params import PARAMS_FILE, Choice, read_params, section, typed
+from components.run.tracking.recorder import tracked
 
 _PATHS = (Path, Path | None)
 
@@ -53,11 +54,13 @@ def run_step(
             number of GPUs is the same stage.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        values = parse(step, arguments)
+        values = parse(step, words)
         if distributed(values) if callable(distributed) else distributed:
-            _launch(step, sys.argv[1:] if arguments is None else arguments)
-        step(**values)
+            _launch(step, words)
+        with tracked(step.__name__, words, values):
+            step(**values)
     except InputError as error:
         _fail(str(error))
     except KeyboardInterrupt:

@@ -22,6 +22,7 @@ from components.training.meter import TOTAL, Meter
 from components.training.mixup import mix
 from components.training.optimisation import make_optimiser, make_schedule
 from components.training.recipe import Training
+from components.training.watch import UNWATCHED, Watch
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -67,6 +68,7 @@ def train(
     validate: Callable[[Network], Row],
     checkpoint: Path,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    watch: Watch[Network] = UNWATCHED,
 ) -> Trained[Network]:
     """Train `network` by `method` on `patches`.
 
@@ -84,6 +86,7 @@ def train(
         validate: measures the moving average on validation images.
         checkpoint: where to keep the state of the run; removed by `forget` once the result is stored.
         checkpoint_seconds: time between checkpoints.
+        watch: is shown each row, in the main process; nothing comes back from it.
 
     Raises:
         DivergedError: a loss was not finite.
@@ -134,11 +137,13 @@ def train(
         if logs:
             row = {"step": float(step), "learning_rate": learning_rate, **meter.means()}
             trained.history.append(row)
+            watch.row(row)
             if shown:
                 images = shown.rate(step) * recipe.batch_at(step)
                 shown.advance_to(step, loss=f"{row[TOTAL]:.4f}", images=f"{images:.0f}/s")
         if step % recipe.validate_every == 0 or last:
             trained.validation.append({"step": step, **validate(averaged)})
+            watch.validated(trained.validation[-1], averaged)
         if logs and accelerator.is_main_process and not last and monotonic() - saved >= checkpoint_seconds:
             saved = monotonic()
             save_checkpoint(

@@ -16,6 +16,7 @@ from components.training.checkpoint import checkpoint_path
 from components.training.distribution import start
 from components.training.loop import Row, Trained, forget, train
 from components.training.recipe import Training
+from components.training.watch import UNWATCHED, Report, Watch
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Session:
         lmdb: the image store.
         values: the params that the result depends on.
         files: the input files that it depends on, the store's excepted.
+        report: gets what a watcher of the training wants to see.
     """
 
     title: str
@@ -37,6 +39,7 @@ class Session:
     lmdb: Path
     values: dict[str, BaseModel]
     files: list[Path] = field(default_factory=list)
+    report: Report | None = None
 
     def run(
         self,
@@ -45,6 +48,7 @@ class Session:
         weights: Mapping[str, float],
         validate: Callable[[Store], Callable[[Network], Row]],
         write: Callable[[Trained[Network]], None],
+        sample: Callable[[Store], Callable[[Network], bytes]] | None = None,
     ) -> None:
         """Build the network and the method from the seed, train, and write the outcome in the main process.
 
@@ -54,6 +58,7 @@ class Session:
             weights: weight of each of its losses.
             validate: from the store to what measures the network.
             write: stores the outcome; the checkpoint is forgotten after it.
+            sample: from the store to what restores a picture, for the report.
 
         Raises:
             InputError: the recipe does not fit the data or the processes.
@@ -65,6 +70,9 @@ class Session:
         torch.manual_seed(self.recipe.seed)
         network = make_network().to(accelerator.device)
         files = [self.lmdb / "data.mdb", self.lmdb / "index.json", *self.files]
+        watch = UNWATCHED
+        if self.report and accelerator.is_main_process:
+            watch = Watch(self.report, self.recipe.batch, self.recipe.steps, sample(store) if sample else None)
         checkpoint = checkpoint_path(self.title.replace(" ", "-"), self.values, files)
         trained = train(
             title=self.title,
@@ -78,6 +86,7 @@ class Session:
             recipe=self.recipe,
             validate=validate(store),
             checkpoint=checkpoint,
+            watch=watch,
         )
         if accelerator.is_main_process:
             write(trained)

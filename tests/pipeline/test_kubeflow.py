@@ -304,7 +304,8 @@ class TestPods:
         assert flags["--memory-per-node"] == "256Gi"
         assert pipeline.container("train@x")["resources"]["resourceMemoryLimit"] == "4Gi"
         assert pipeline.pod("train@x")["fieldPathAsEnv"] == [
-            {"name": "TRAIN_JOB_KEY", "fieldPath": "metadata.labels['pipeline/runid']"}
+            {"name": "KFP_RUN_ID", "fieldPath": "metadata.labels['pipeline/runid']"},
+            {"name": "TRAIN_JOB_KEY", "fieldPath": "metadata.labels['pipeline/runid']"},
         ]
         assert environment["WORKSPACE_ROOT"].startswith("/mnt/shared/")
         assert "accelerator" not in pipeline.container("train@x")["resources"]

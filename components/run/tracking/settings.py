@@ -1,0 +1,73 @@
+"""Where a run is tracked, from the environment: MLflow's own variables, and three of ours."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+SWITCH = "TRACKING"
+"""`off`: nothing is recorded; `journal`: it is recorded and nothing sent; else both."""
+
+_QUEUED = (".dvc", "tmp", "exps")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where things go.
+
+    Attributes:
+        journals: folder of the journals.
+        server: address of the MLflow server or database, with its password if it has one; '' = nothing is sent.
+        experiment: name of MLflow's group of runs.
+        why_none: why nothing is sent, for the user.
+    """
+
+    journals: Path
+    server: str
+    experiment: str = "restoration-distillation"
+    why_none: str = ""
+
+
+def read_settings(environment: Mapping[str, str] | None = None, folder: Path | None = None) -> Settings | None:
+    """Settings of this process; None if tracking is off.
+
+    Journals lie in `$TRACKING_DIR`, else beside the checkpoints that tasks of a cluster share (`$CHECKPOINT_DIR`), else
+    in `.cache/tracking`. Without `MLFLOW_TRACKING_URI` runs go to a database in the project's folder, if the whole of
+    mlflow is installed.
+    """
+    environment = os.environ if environment is None else environment
+    mode = environment.get(SWITCH, "")
+    if mode == "off":
+        return None
+    project = _project((folder or Path.cwd()).absolute())
+    shared = environment.get("CHECKPOINT_DIR")
+    beside = Path(shared, "tracking") if shared else project / ".cache" / "tracking"
+    journals = project / environment.get("TRACKING_DIR", beside)
+    experiment = environment.get("MLFLOW_EXPERIMENT_NAME") or Settings.experiment
+    server = environment.get("MLFLOW_TRACKING_URI", "")
+    why = ""
+    if mode == "journal":
+        server, why = "", f"{SWITCH}=journal"
+    elif not server and _has_database():
+        server = f"sqlite:///{project / '.mlflow' / 'mlflow.db'}"
+    elif not server:
+        why = "MLFLOW_TRACKING_URI names no server, and mlflow's own database is not installed here"
+    return Settings(journals, server, experiment, why)
+
+
+def _project(folder: Path) -> Path:
+    """The project's folder, also where DVC runs a queued experiment in a copy that it throws away."""
+    parts = folder.parts
+    for place in range(len(parts) - len(_QUEUED)):
+        if parts[place : place + len(_QUEUED)] == _QUEUED:
+            return Path(*parts[:place])
+    return folder
+
+
+def _has_database() -> bool:
+    try:
+        metadata.distribution("mlflow")  # importing it takes seconds
+    except metadata.PackageNotFoundError:
+        return False
+    return True

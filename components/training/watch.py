@@ -1,0 +1,100 @@
+"""What a watcher sees of a training while it runs; nothing comes back from it, so results do not depend on it."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from io import BytesIO
+from time import monotonic
+from typing import Any, Generic, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+
+from components.backbones.backbone import Backbone
+from components.images.store import Store
+from components.methods.method import Network
+from components.tasks.evaluation import network_restorer
+from components.tasks.task import Task
+
+PICTURES = 4
+_SIDE = 96
+
+
+class Report(Protocol):
+    """Where what is seen goes, such as `components.run.tracking.recorder.Recorder`."""
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Numbers by name."""
+
+    def file(self, name: str, make: Callable[[], bytes]) -> None:
+        """A small file, made only where somebody wants it."""
+
+
+class Watch(Generic[Network]):
+    """Reports each row of a training, its speed and memory, and a few pictures on the way.
+
+    Args:
+        report: where it goes.
+        batch: images of a step.
+        steps: of the whole training.
+        picture: restores a picture as PNG; None shows none.
+    """
+
+    def __init__(
+        self, report: Report, batch: int, steps: int, picture: Callable[[Network], bytes] | None = None
+    ) -> None:
+        self._report, self._batch, self._steps, self._picture = report, batch, steps, picture
+        self._shown = 0
+        self._last: tuple[float, float] | None = None
+
+    def row(self, row: dict[str, float]) -> None:
+        """A row of the history: the learning rate, the total, and every loss by its name."""
+        step, now = row["step"], monotonic()
+        values = {f"train/{name}": value for name, value in row.items() if name != "step"}
+        if self._last:
+            before, then = self._last
+            values["train/images_per_second"] = (step - before) * self._batch / max(now - then, 1e-9)
+        self._last = step, now
+        if torch.cuda.is_available():
+            values["memory/gpu_peak_megabytes"] = torch.cuda.max_memory_allocated() / 1e6
+        self._report.metrics(values, int(step))
+
+    def validated(self, row: dict[str, float], network: Network) -> None:
+        """Scores on the validation images, of the network that has them."""
+        step = int(row["step"])
+        self._report.metrics({f"validation/{name}": row[name] for name in row if name != "step"}, step)
+        due = step * PICTURES // self._steps
+        if self._picture and due > self._shown:
+            self._shown = due
+            self._report.file(f"samples/step_{step:07d}.png", partial(self._picture, network))
+
+
+class _Nobody:
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Not wanted."""
+
+    def file(self, name: str, make: Callable[[], bytes]) -> None:
+        """Not wanted."""
+
+
+UNWATCHED: Watch[Any] = Watch(_Nobody(), batch=0, steps=1)
+
+
+def sample_on(store: Store, task: Task) -> Callable[[Backbone], bytes]:
+    """What restores the middle of the first validation image, as PNG: the restored one, and the clean one beside it."""
+
+    def restored(network: Backbone) -> bytes:
+        record = store.records("validation")[0]
+        degraded, clean = store.whole(record)
+        if degraded is None:
+            degraded = task.degrade_for_test(clean, np.random.default_rng(int(record.key)))
+        height, width = (min(_SIDE, side) for side in degraded.shape[:2])
+        top, left = (degraded.shape[0] - height) // 2, (degraded.shape[1] - width) // 2
+        part = degraded[top : top + height, left : left + width]
+        top, left, height, width = (task.scale * number for number in (top, left, height, width))
+        content = BytesIO()
+        both = np.hstack([network_restorer(network)(part), clean[top : top + height, left : left + width]])
+        Image.fromarray(both).save(content, format="PNG")
+        return content.getvalue()
+
+    return restored
