@@ -207,6 +207,11 @@ def test_costs_what_is_published(name: str, scale: int) -> None:
     assert count_flops(network) == pytest.approx(COSTS[name, scale], rel=0.002)
 
 
+def test_dncnn_costs_its_weights_at_every_pixel() -> None:
+    """555,137 parameters, of which 1,025 are biases."""
+    assert count_flops(DnCnn(1)) == 554_112 * 720 * 1280
+
+
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_idn_costs_its_weights_at_every_pixel_of_its_input(scale: int) -> None:
     """551,040 of convolutions; 1.7 % below the 32.3 G of its successors' tables at x4, which count more than those."""
