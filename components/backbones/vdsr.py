@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from components.backbones.backbone import State
-from components.backbones.luma import LumaBackbone
+from components.backbones.luma import LumaBackbone, autocast_device
 from components.run.params import Positive
 
 
@@ -59,7 +59,7 @@ class Vdsr(LumaBackbone):
         The first convolution is in full precision under autocast too: luma in bf16's 8 bits costs 0.1 dB.
         """
         enlarged = self.enlarge(luma)
-        with torch.autocast(luma.device.type, enabled=False):
+        with torch.autocast(autocast_device(luma), enabled=False):
             features: Tensor = self.input(enlarged)
         return State(F.relu(features), (enlarged,))
 

@@ -22,8 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from components.backbones import BACKBONES
 from components.backbones.backbone import Backbone
 from components.backbones.carn import Carn, CarnM
+from components.backbones.cost import count_flops
 from components.backbones.dncnn import DnCnn
 from components.backbones.fsrcnn import Fsrcnn
 from components.backbones.idn import Idn
@@ -182,6 +184,38 @@ class TestDnCnn:
         levels = torch.tensor([0.0, 0.5, 1.0]).view(1, 1, 1, 3).expand(-1, 3, 2, -1)
         seen = network.enter(levels).features
         torch.testing.assert_close(seen, levels[:, :1], rtol=0, atol=1e-6)
+
+
+# Multiply-adds for 1280x720 in the table of CARN's README.
+COSTS = {
+    ("carn", 2): 222.8e9,
+    ("carn", 3): 118.8e9,
+    ("carn", 4): 90.9e9,
+    ("carn_m", 2): 91.2e9,
+    ("carn_m", 3): 46.1e9,
+    ("carn_m", 4): 32.5e9,
+    ("vdsr", 2): 612.6e9,
+    ("vdsr", 3): 612.6e9,
+    ("vdsr", 4): 612.6e9,
+}
+
+
+@pytest.mark.parametrize(("name", "scale"), COSTS)
+def test_costs_what_is_published(name: str, scale: int) -> None:
+    with torch.device("meta"):
+        network = BACKBONES[name](scale)
+    assert count_flops(network) == pytest.approx(COSTS[name, scale], rel=0.002)
+
+
+def test_dncnn_costs_its_weights_at_every_pixel() -> None:
+    """555,137 parameters, of which 1,025 are biases."""
+    assert count_flops(DnCnn(1)) == 554_112 * 720 * 1280
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_idn_costs_its_weights_at_every_pixel_of_its_input(scale: int) -> None:
+    """551,040 of convolutions; 1.7 % below the 32.3 G of its successors' tables at x4, which count more than those."""
+    assert count_flops(Idn(scale)) == 551_040 * -(-720 // scale) * -(-1280 // scale)
 
 
 def idn_from_arrays(scale: int, arrays: dict[str, NDArray[np.float32]], path: Path) -> Idn:
