@@ -78,7 +78,7 @@ class LumaBackbone(Backbone):
 
         What differs from gray is enlarged: it has no luma, which is linear, as enlarging is.
         """
-        scale = Fraction(luma.shape[-1], image.shape[-1])
+        scale = Fraction(int(luma.shape[-1]), int(image.shape[-1]))  # numbers also in a traced graph
         with torch.autocast(image.device.type, enabled=False):
             colour = image - to_gray(to_luma(image))
             return to_gray(luma) + (colour if scale == 1 else resize_batch(colour, scale))
