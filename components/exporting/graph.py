@@ -109,7 +109,7 @@ def _refuse_another(model: onnx.ModelProto, network: Backbone) -> None:
         difference = largest_difference(session, network, size)
         if not difference <= TOLERANCE:
             raise InputError(
-                f"{type(network).__name__}: its ONNX graph differs from it by {difference:.2g} of 1 on {size[1]}x{size[0]}"
-                f" pixels, {TOLERANCE:g} is allowed. A trace keeps what Python decides or computes from the input's "
-                "size: let the network's forward do it with tensors."
+                f"{type(network).__name__}: its ONNX graph differs from it by {difference:.2g} of 1 on "
+                f"{size[1]}x{size[0]} pixels, {TOLERANCE:g} is allowed. A trace keeps what Python decides or computes "
+                "from the input's size: let the network's forward do it with tensors."
             )
