@@ -1,12 +1,15 @@
 """`export`: the same network at any size, in three precisions, and what each loses."""
 
 import json
+from fractions import Fraction
+from unittest import mock
 
 import numpy as np
 import onnx
 import pytest
 import skimage.data
 import torch
+import yaml
 from torch import nn
 
 from components.backbones import BACKBONES, BackboneChoice, build_backbone
@@ -15,6 +18,7 @@ from components.backbones.head_body_tail import conv3x3, upsampler
 from components.backbones.swin import residual_swin_blocks
 from components.backbones.tiling import run_padded
 from components.export import export
+from components.exporting.costs import Cost, cost_of
 from components.exporting.graph import TOLERANCE, to_bytes, to_onnx
 from components.exporting.opening import open_network
 from components.exporting.session import INPUT, OUTPUT, OnnxNetwork
@@ -24,6 +28,7 @@ from components.images.enlargement import enlarge_batch
 from components.images.files import read_image
 from components.run.errors import InputError
 from components.run.files import sha256_of
+from components.run.step import parse
 from tests.small_project import STUDENT, TEACHER, SmallProject, luma_psnr
 from tests.training import tiny
 
@@ -108,13 +113,7 @@ def test_a_network_that_onnx_has_no_word_for_is_refused():
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 3), (20, 31)])
 def test_the_enlargement_inside_of_a_graph_is_matlabs(scale, size):
     images = torch.rand(2, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(enlarge_batch(images, scale), resize_batch(images, scale_of(scale)), rtol=0, atol=1e-12)
-
-
-def scale_of(scale):
-    from fractions import Fraction
-
-    return Fraction(scale)
+    torch.testing.assert_close(enlarge_batch(images, scale), resize_batch(images, Fraction(scale)), rtol=0, atol=1e-12)
 
 
 def test_half_precision_and_integers_stay_near():
@@ -154,14 +153,14 @@ def project(tmp_path_factory):
 
 
 def run(project, output="output"):
-    (project.folder / "params.yaml").unlink(missing_ok=True)
-    arguments = project.arguments(
-        export,
-        student=project.folder / "student.safetensors",
-        teacher=project.folder / "teacher.safetensors",
-        output=project.folder / output,
-    ) | {name: project.params[name] for name in ()}
-    export(**arguments)
+    folder = project.folder
+    (folder / "params.yaml").write_text(yaml.safe_dump(project.params))
+    paths = {name: folder / name for name in ("manifest", "raw", "speed")}
+    paths |= {name: folder / f"{name}.safetensors" for name in ("student", "teacher")} | {"output": folder / output}
+    flags = [word for name, path in paths.items() for word in (f"--{name}", str(path))]
+    params = ["--params", str(folder / "params.yaml"), "--task", "sr", "--collection", "sr"]
+    with mock.patch("components.export.cost_of", lambda path, threads: Cost(path.stat().st_size, threads)):
+        export(**parse(export, [*params, *flags]))
 
 
 def test_the_file_says_what_it_is(project):
@@ -214,13 +213,27 @@ def test_losses_are_those_of_the_restored_images(project):
         assert losses[name]["two"]["lost"] == pytest.approx(lost, abs=2e-3)
 
 
-def test_costs_are_kept_apart(project):
+def test_costs_of_student_and_teacher_are_kept_apart(project):
     speed = json.loads((project.folder / "speed").read_text())
-    names = ["student", "student_float16", "student_int8", "student_torch", "teacher", "teacher_torch"]
-    assert sorted(speed["networks"]) == names
-    for cost in speed["networks"].values():
-        assert cost["seconds_per_megapixel"] > 0
-        assert cost["megabytes_per_megapixel"] >= 0
+    assert (speed["device"], speed["threads"]) == ("cpu", 1)
+    found = {name: cost["seconds_per_megapixel"] for name, cost in speed["networks"].items()}
+    assert sorted(found) == [
+        *("student", "student_float16", "student_int8", "student_torch", "teacher", "teacher_torch")
+    ]
+    files = {"student_torch": "student.safetensors", "teacher_torch": "teacher.safetensors"}
+    files |= {name: f"output/{name}.onnx" for name in ("student", "student_float16", "student_int8")}
+    for name, path in files.items():
+        assert found[name] == (project.folder / path).stat().st_size
+    assert found["teacher"] > found["student"]
+
+
+def test_a_cost_is_measured_in_a_process_of_its_own(project):
+    """One megapixel of 8 channels of four bytes at half the size: 8 MB a layer, at least two of them."""
+    cost = cost_of(project.folder / "output/student.onnx", threads=1, repeats=1)
+    assert cost.seconds_per_megapixel > 0
+    assert 16 < cost.megabytes_per_megapixel < 400
+    with pytest.raises(RuntimeError, match="no such file"):
+        cost_of(project.folder / "absent.onnx", threads=1)
 
 
 @pytest.mark.parametrize("content", [b"", b"no graph", bytes(range(256)) * 40])
