@@ -1,6 +1,6 @@
 """Time and memory a megapixel of student and teacher, by torch and as ONNX: `python -m benchmarks.export_speed`.
 
-The networks of params.yaml, untrained: what they cost does not depend on their weights. On the CPU, whole, one megapixel
+The networks of params.yaml, untrained: what they cost does not depend on their weights. On the CPU, whole, a megapixel
 of restored image. Integers of 8 bits are calibrated on noise, which costs the same.
 """
 

@@ -117,11 +117,12 @@ def _deep_samples(path: Path, image: ImageFile) -> Samples:
     found = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if found is None or found.dtype != np.uint16 or found.shape[:2] != image.size[::-1]:
         raise InputError("its 16 bits a channel are stored in a way that is not read; save it as PNG with 16 bits.")
-    if found.ndim == 2:
-        return found[..., None]
+    deep = np.asarray(found, np.uint16)
+    if deep.ndim == 2:
+        return deep[..., None]
     if image.mode in {"LA", "La"}:
-        return found[..., [0, -1]]
-    return found[..., [2, 1, 0, 3][: found.shape[2]]]
+        return deep[..., [0, -1]]
+    return deep[..., [2, 1, 0, 3][: deep.shape[2]]]
 
 
 def _upright(samples: Samples, orientation: int) -> Samples:
