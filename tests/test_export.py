@@ -83,7 +83,7 @@ def networks():
         yield pytest.param(Windows(scale).eval(), id=f"windows x{scale}")
 
 
-@pytest.mark.parametrize("network", networks())
+@pytest.mark.parametrize("network", list(networks()))
 def test_a_graph_is_the_network_at_every_size(network):
     session = OnnxNetwork(to_bytes(to_onnx(network, {"scale": str(network.scale)})), threads=1)
     random = np.random.default_rng(7)

@@ -71,14 +71,14 @@ def restored_bands(
         yield run(Span(0, height), Span(0, width))
         return
     bands, across = list(_spans(height, tile, overlap)), list(_spans(width, tile, overlap))
-    sums: Tensor | None = None  # three of colours times weights, one of weights: `1 4 rows width*scale`
+    sums = torch.zeros(1, 4, 0, width * scale)  # three of colours times weights, one of weights
     for rows, following in zip_longest(bands, bands[1:]):
         down = _ramp(rows, height, overlap, scale)
         for columns in across:
             restored = run(rows, columns)
             mask = (down[:, None] * _ramp(columns, width, overlap, scale)[None, :]).to(restored)
-            if sums is None or columns.start == 0:
-                sums = _extended(restored.new_zeros(1, 4, 0, width * scale) if sums is None else sums, len(down))
+            if columns.start == 0:
+                sums = _extended(sums.to(restored), len(down))
             inside = sums[..., columns.start * scale : columns.stop * scale]
             inside[:, :3] += restored * mask
             inside[:, 3:] += mask

@@ -1,8 +1,9 @@
 """A restoration network as an ONNX graph that takes an image of any size."""
 
-import io
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
@@ -65,14 +66,14 @@ def to_onnx(network: Backbone, facts: Mapping[str, str]) -> onnx.ModelProto:
         InputError: the network does something that ONNX has no word for, or the graph computes something else than the
             network at one of the sizes.
     """
-    buffer = io.BytesIO()
-    with warnings.catch_warnings(), torch.inference_mode():
+    with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.inference_mode():
+        path = Path(folder, "graph.onnx")
         warnings.simplefilter("ignore")  # deprecation of the tracing exporter, and every `int` of a shape
         try:
             torch.onnx.export(
                 AnySize(network).eval(),
                 (torch.zeros(1, 3, *_TRACED),),
-                buffer,
+                path,
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=[INPUT],
@@ -82,7 +83,7 @@ def to_onnx(network: Backbone, facts: Mapping[str, str]) -> onnx.ModelProto:
         except torch.onnx.errors.OnnxExporterError as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{type(network).__name__}: has no ONNX graph of opset {OPSET}: {reason}") from None
-    model = onnx.load_model_from_string(buffer.getvalue())
+        model = onnx.load(path)
     onnx.helper.set_model_props(model, dict(sorted(facts.items())))
     onnx.checker.check_model(model, full_check=True)
     _refuse_another(model, network)

@@ -24,10 +24,12 @@ def restore_image(network: Network, degraded: Image) -> Image:
     """Restore an image of any size and round it to 8 bits, in tiles where it is large."""
     image = torch.from_numpy(degraded).permute(2, 0, 1).unsqueeze(0).float() / 255
 
+    height, width = degraded.shape[:2]
+
     def run(rows: Span, columns: Span) -> torch.Tensor:
         return network(image[..., rows.start : rows.stop, columns.start : columns.stop])
 
-    restored = torch.cat(list(restored_bands(run, *degraded.shape[:2], network.scale)), -2)
+    restored = torch.cat(list(restored_bands(run, height, width, network.scale)), -2)
     return quantise(restored[0].permute(1, 2, 0).numpy())
 
 

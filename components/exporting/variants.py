@@ -63,7 +63,7 @@ def quantised(model: onnx.ModelProto, crops: Sequence[NDArray[np.uint8]]) -> onn
     return smaller
 
 
-class _Crops(CalibrationDataReader):
+class _Crops(CalibrationDataReader):  # type: ignore[misc]  # without types
     """Calibration crops, one by one, as the graph takes them."""
 
     def __init__(self, crops: Sequence[NDArray[np.uint8]]) -> None:

@@ -21,7 +21,7 @@ def resize_batch(images: Tensor, scale: Fraction) -> Tensor:
     Returns:
         `B C ceil(h*scale) ceil(w*scale)`, of the images' type.
     """
-    if torch.jit.is_tracing() and scale.denominator == 1:
+    if torch.onnx.is_in_onnx_export() and scale.denominator == 1:
         return enlarge_batch(images, scale.numerator)
     height, width = images.shape[-2:]
     rows, columns = (_matrix(side, scale).to(images.device, images.dtype) for side in (height, width))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import cast
 
 import numpy as np
 import torch
@@ -57,11 +58,11 @@ def enlarged_rows(channel: Samples, scale: int, start: int, stop: int) -> Sample
     """Rows `start:stop` of a channel, `h w`, enlarged by MATLAB's bicubic interpolation, not rounded between."""
     if scale == 1:
         return channel[start:stop]
-    tall = _weighed(channel, *(values[start:stop] for values in taps(len(channel), Fraction(scale))))
+    indices, weights = taps(len(channel), Fraction(scale))
+    tall = _weighed(channel, indices[start:stop], weights[start:stop])
     wide = _weighed(tall.T, *taps(channel.shape[1], Fraction(scale))).T
     peak = np.iinfo(channel.dtype).max
-    rows: Samples = np.clip(np.floor(wide + 0.5), 0, peak).astype(channel.dtype)
-    return rows
+    return cast("Samples", np.clip(np.floor(wide + 0.5), 0, peak).astype(channel.dtype))
 
 
 def _weighed(

@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
+from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -86,7 +87,7 @@ class Gallery:
             height, width = photograph.samples.shape[:2]
             plain = np.stack([enlarged_rows(channel, scale, 0, height * scale) for channel in channels], -1)
             answer: dict[str, object] = {"width": width * scale, "height": height * scale, "scale": scale}
-            answer["input"] = self._hold(plain)
+            answer["input"] = self._hold(cast("Samples", plain))
             for name, network in networks.items():
                 began = perf_counter()
                 rows = np.concatenate(list(restored_rows(network, photograph)))
