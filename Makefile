@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help repro methods test lint format lock compile image cluster graph benchmark ui
+.PHONY: help repro methods demo test lint format lock compile image cluster graph benchmark ui
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ methods: $(VENV)/installed  ## run the chain of every method, and their common r
 	dvc repro
 	@for folder in data/report_with_every_method/*/; do \
 	  cat $${folder}summary.txt; echo "Report: $(CURDIR)/$${folder}report.html"; done
+
+demo: $(VENV)/installed  ## open a local page that shows students and teacher at work on a picture
+	@python -m components.demo
 
 test: $(VENV)/installed  ## run the tests
 	python -m pytest

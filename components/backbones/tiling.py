@@ -1,6 +1,7 @@
 """Whole images through a network: padded to its size rule, and in overlapping tiles above a limit."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import zip_longest
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,10 @@ class Span(NamedTuple):
 
     start: int
     stop: int
+
+
+RunTile = Callable[[Span, Span], Tensor]
+"""Restores the tile of these rows and columns."""
 
 
 @torch.inference_mode()
@@ -34,28 +39,60 @@ def restore(network: Backbone, image: Tensor, tile: int = 512, overlap: int = 64
     Returns:
         `1 3 h*scale w*scale` on the image's device, not clamped.
     """
+    height, width = image.shape[-2:]
+
+    def run(rows: Span, columns: Span) -> Tensor:
+        return run_padded(network, image[..., rows.start : rows.stop, columns.start : columns.stop])
+
+    return torch.cat(list(restored_bands(run, height, width, network.scale, tile, overlap)), -2)
+
+
+def restored_bands(
+    run: RunTile, height: int, width: int, scale: int, tile: int = 512, overlap: int = 64
+) -> Iterator[Tensor]:
+    """Restore one image in bands of rows, from above to below, each yielded once no further tile changes it.
+
+    So an image of any height needs the memory of one row of tiles and of what it shares with the next.
+
+    Args:
+        run: restores the tile of these rows and columns of the degraded image: `1 3 rows*scale columns*scale`.
+        height: of the degraded image.
+        width: of the degraded image.
+        scale: output size over input size.
+        tile: largest side of a tile, in degraded pixels.
+        overlap: width that neighbouring tiles share, in degraded pixels.
+
+    Yields:
+        `1 3 rows width*scale`, not clamped; `height*scale` rows in all.
+    """
     if overlap * 2 > tile:
         raise ValueError(f"the overlap ({overlap}) may be at most half the tile ({tile})")
-    height, width = image.shape[-2:]
     if max(height, width) <= tile:
-        return _run(network, image)
-    scale = network.scale
-    blended = image.new_zeros((1, 3, height * scale, width * scale))
-    weight = image.new_zeros((1, 1, height * scale, width * scale))
-    for rows in _spans(height, tile, overlap):
-        for columns in _spans(width, tile, overlap):
-            restored = _run(network, image[..., rows.start : rows.stop, columns.start : columns.stop])
-            down = _ramp(rows, height, overlap, scale).to(image)
-            across = _ramp(columns, width, overlap, scale).to(image)
-            mask = down[:, None] * across[None, :]
-            inside = (
-                ...,
-                slice(rows.start * scale, rows.stop * scale),
-                slice(columns.start * scale, columns.stop * scale),
-            )
-            blended[inside] += restored * mask
-            weight[inside] += mask
-    return blended / weight
+        yield run(Span(0, height), Span(0, width))
+        return
+    bands, across = list(_spans(height, tile, overlap)), list(_spans(width, tile, overlap))
+    sums = torch.zeros(1, 4, 0, width * scale)  # three of colours times weights, one of weights
+    for rows, following in zip_longest(bands, bands[1:]):
+        down = _ramp(rows, height, overlap, scale)
+        for columns in across:
+            restored = run(rows, columns)
+            mask = (down[:, None] * _ramp(columns, width, overlap, scale)[None, :]).to(restored)
+            if columns.start == 0:
+                sums = _extended(sums.to(restored), len(down))
+            inside = sums[..., columns.start * scale : columns.stop * scale]
+            inside[:, :3] += restored * mask
+            inside[:, 3:] += mask
+        done = ((following.start if following else height) - rows.start) * scale
+        yield sums[:, :3, :done] / sums[:, 3:, :done]
+        sums = sums[:, :, done:]
+
+
+def run_padded(network: Backbone, image: Tensor) -> Tensor:
+    """Run an image of any size, `1 3 h w`, through a network whole, padded to its size rule."""
+    height, width = image.shape[-2:]
+    device = next(network.parameters()).device
+    restored: Tensor = network(pad_to_multiple(image.to(device), network.multiple))
+    return restored[..., : height * network.scale, : width * network.scale].to(image)
 
 
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
@@ -66,11 +103,9 @@ def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
     return F.pad(images, (0, right, 0, bottom), mode=mode)
 
 
-def _run(network: Backbone, image: Tensor) -> Tensor:
-    height, width = image.shape[-2:]
-    device = next(network.parameters()).device
-    restored: Tensor = network(pad_to_multiple(image.to(device), network.multiple))
-    return restored[..., : height * network.scale, : width * network.scale].to(image)
+def _extended(sums: Tensor, rows: int) -> Tensor:
+    """Rows of zeros below, `rows` in all."""
+    return F.pad(sums, (0, 0, 0, rows - sums.shape[-2]))
 
 
 def _spans(length: int, tile: int, overlap: int) -> Iterator[Span]:

@@ -23,7 +23,7 @@ def resize_batch(images: Tensor, scale: Fraction) -> Tensor:
     Returns:
         `B C ceil(h*scale) ceil(w*scale)`, of the images' type.
     """
-    if torch.compiler.is_compiling() and scale.denominator == 1:
+    if (torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export()) and scale.denominator == 1:
         weights = images.new_tensor(_phases(scale.numerator))
         return _enlarge_last(_enlarge_last(images.mT, weights).mT, weights)
     height, width = images.shape[-2:]

@@ -10,7 +10,8 @@ import shlex
 import sys
 import time
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,21 @@ def run_step(
             `$STEP_LAUNCHER -m components.STEP ARGUMENTS`. The command in dvc.yaml says nothing of it, so that another
             number of GPUs is the same stage.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    words = sys.argv[1:] if arguments is None else arguments
-    try:
+    with faults_told():
+        words = sys.argv[1:] if arguments is None else arguments
         values = parse(step, words)
         if distributed(values) if callable(distributed) else distributed:
             _launch(step, words)
         with tracked(step.__name__, words, values):
             step(**values)
+
+
+@contextmanager
+def faults_told() -> Iterator[None]:
+    """Log to the terminal, and end the process with one message and code where the fault is not the program's."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        yield
     except InputError as error:
         _fail(str(error))
     except KeyboardInterrupt:

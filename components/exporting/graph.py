@@ -1,0 +1,116 @@
+"""A restoration network as an ONNX graph that takes an image of any size."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from components.backbones.backbone import Backbone
+from components.backbones.tiling import run_padded
+from components.exporting.session import INPUT, OUTPUT, OnnxNetwork
+from components.run.errors import InputError
+
+OPSET = 17
+TOLERANCE = 1e-4
+"""Largest difference between graph and network, of values in [0, 1]: a fortieth of a level of 8 bits."""
+
+_TRACED = (17, 23)
+_CHECKED = ((17, 23), (64, 64), (40, 31), (5, 70), (8, 3), (1, 1))
+"""Sizes to compare at: the one that the graph was traced at, then larger, smaller, narrow and tiny ones."""
+
+
+class AnySize(nn.Module):
+    """A network with its size rule inside: what `run_padded` does, by operations whose shapes follow the input's."""
+
+    def __init__(self, network: Backbone) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        """`1 3 h w` of any size -> `1 3 h*scale w*scale`."""
+        height, width = image.shape[-2:]
+        scale, multiple = self.network.scale, self.network.multiple
+        if multiple > 1:
+            mirrored, repeated = zip(*(_padded(side, multiple, image) for side in (height, width)), strict=True)
+            few = (mirrored[0].min() < 0) | (mirrored[1].min() < 0)
+            for axis in (0, 1):
+                image = image.index_select(axis + 2, torch.where(few, repeated[axis], mirrored[axis]))
+        restored: Tensor = self.network(image)
+        return restored[..., : height * scale, : width * scale] if multiple > 1 else restored
+
+
+def _padded(side: int, multiple: int, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Lines of an axis, continued to a multiple: mirrored (negative where there are too few), and the last repeated."""
+    whole = (side + multiple - 1) // multiple * multiple
+    positions = torch.arange(whole, device=image.device)
+    return (side - 1) - (positions - (side - 1)).abs(), positions.clamp(max=side - 1)
+
+
+def to_onnx(network: Backbone, facts: Mapping[str, str]) -> onnx.ModelProto:
+    """Turn a network into an ONNX graph with free height and width, and prove at several sizes that it is the same.
+
+    It is traced: of torch's two exporters the one that takes a tenth of the time and writes neither this machine's
+    paths nor stack traces into the file. What a trace would get wrong, a choice by the size of the input, shows in the
+    proof.
+
+    Args:
+        network: in evaluation mode, on the CPU.
+        facts: what the file says of itself, `metadata_props`.
+
+    Raises:
+        InputError: the network does something that ONNX has no word for, or the graph computes something else than the
+            network at one of the sizes.
+    """
+    with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.inference_mode():
+        path = Path(folder, "graph.onnx")
+        warnings.simplefilter("ignore")  # deprecation of the tracing exporter, and every `int` of a shape
+        try:
+            torch.onnx.export(
+                AnySize(network).eval(),
+                (torch.zeros(1, 3, *_TRACED),),
+                path,
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_axes={INPUT: {2: "height", 3: "width"}, OUTPUT: {2: "restored_height", 3: "restored_width"}},
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{type(network).__name__}: has no ONNX graph of opset {OPSET}: {reason}") from None
+        model = onnx.load(path)
+    onnx.helper.set_model_props(model, dict(sorted(facts.items())))
+    onnx.checker.check_model(model, full_check=True)
+    _refuse_another(model, network)
+    return model
+
+
+def to_bytes(model: onnx.ModelProto) -> bytes:
+    """The bytes of an ONNX file, equal for equal graphs."""
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def largest_difference(session: OnnxNetwork, network: Backbone, size: tuple[int, int]) -> float:
+    """Largest difference between graph and network on an image of that size, of values in [0, 1]."""
+    random = np.random.default_rng(0)
+    image = torch.from_numpy(random.random((1, 3, *size), dtype=np.float32))
+    with torch.inference_mode():
+        return float((session(image) - run_padded(network, image)).abs().max())
+
+
+def _refuse_another(model: onnx.ModelProto, network: Backbone) -> None:
+    session = OnnxNetwork(to_bytes(model))
+    for size in _CHECKED:
+        difference = largest_difference(session, network, size)
+        if not difference <= TOLERANCE:
+            raise InputError(
+                f"{type(network).__name__}: its ONNX graph differs from it by {difference:.2g} of 1 on "
+                f"{size[1]}x{size[0]} pixels, {TOLERANCE:g} is allowed. A trace keeps what Python decides or computes "
+                "from the input's size: let the network's forward do it with tensors."
+            )

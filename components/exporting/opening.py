@@ -1,0 +1,62 @@
+"""A stored network, ready to restore images of any size, whatever kind of file holds it."""
+
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from components.backbones.tiling import run_padded
+from components.backbones.weights import load_backbone
+from components.exporting.session import OnnxNetwork
+from components.run.errors import InputError
+
+
+class Network(Protocol):
+    """Restores one image, `1 3 h w` in [0, 1] -> `1 3 h*scale w*scale`, not clamped."""
+
+    scale: int
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Restore an image of any size, on whatever device the network computes."""
+        ...
+
+
+class TorchNetwork:
+    """A network of `components.backbones` with its weights.
+
+    Args:
+        path: what `distill` or `train_teacher` stored.
+        device: to compute on.
+    """
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        self._network = load_backbone(path).to(device)
+        self.scale = self._network.scale
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Restore one image of any size."""
+        with torch.inference_mode():
+            return run_padded(self._network, image)
+
+
+def open_network(path: Path, device: str = "cpu", threads: int = 0) -> Network:
+    """Open a network by its file's ending: `.safetensors` (torch) or `.onnx` (ONNX Runtime).
+
+    Args:
+        path: what `distill`, `train_teacher` or `export` stored.
+        device: `cpu` or `cuda`.
+        threads: of ONNX Runtime; 0 for one a core.
+
+    Raises:
+        InputError: there is no such file, it is of another kind or damaged, or there is no such device.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file. A network is stored by `dvc repro distill` or `dvc repro export`.")
+    if path.suffix == ".onnx":
+        return OnnxNetwork(path, threads, gpu=device == "cuda")
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path}: a network is a file .safetensors or .onnx.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("there is no GPU that torch can use: write --device cpu.")
+    return TorchNetwork(path, torch.device(device))

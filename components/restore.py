@@ -1,0 +1,140 @@
+"""Command: restore one's own pictures with a student (no stage of the pipeline: what it was all for)."""
+
+import argparse
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.run.errors import InputError
+from components.run.files import written_whole
+from components.run.progress import Progress
+from components.run.step import faults_told
+from components.use.places import Job, find_jobs
+
+if TYPE_CHECKING:
+    from components.images.photographs import Samples
+
+_LOG = logging.getLogger(__name__)
+_FORMATS = ("jpg", "png", "tif", "webp", "bmp")
+
+
+def restore(
+    inputs: Sequence[str],
+    student: Path,
+    out: Path,
+    *,
+    suffix: str = "",
+    ending: str | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+    tile: int = 512,
+    overlap: int = 64,
+    self_ensemble: bool = False,
+) -> None:
+    """Restore pictures one after the other; one that can't be restored is named, and the others go on.
+
+    Args:
+        inputs: files, folders and patterns.
+        student: a stored network, `.safetensors` or `.onnx`.
+        out: folder to write to.
+        suffix: added to each name.
+        ending: of each file and so its format, with the dot; None for the picture's own.
+        overwrite: whether what stands at a restored picture's name is replaced.
+        device: `cpu`, `cuda`, or `auto`, a GPU where there is one.
+        tile: largest side that goes through the network at once, in pixels of the picture.
+        overlap: that neighbouring tiles share, likewise.
+        self_ensemble: whether each tile goes through in eight orientations.
+
+    Raises:
+        InputError: nothing to restore, no network, or, at the end, the pictures that could not be restored.
+    """
+    jobs = find_jobs(inputs, out, suffix, ending)
+    if overlap * 2 > tile:
+        raise InputError(f"--overlap {overlap}: may be at most half of --tile, {tile}.")
+    import torch  # noqa: PLC0415 - takes seconds, and neither --help nor a mistyped name needs it
+
+    from components.exporting.opening import open_network  # noqa: PLC0415
+    from components.images.photograph_files import ENDINGS, refuse_unfit, write_photograph  # noqa: PLC0415
+    from components.images.photographs import read_photograph  # noqa: PLC0415
+    from components.use.bands import restored_rows  # noqa: PLC0415
+    from components.use.ensemble import SelfEnsemble  # noqa: PLC0415
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() and student.suffix == ".safetensors" else "cpu"
+    network = open_network(student, device)
+    if self_ensemble:
+        network = SelfEnsemble(network)
+
+    def one(job: Job) -> None:
+        photograph = read_photograph(job.source)
+        kind = ENDINGS.get(job.target.suffix.lower(), photograph.format)
+        refuse_unfit(photograph, kind, network.scale)
+        height, width = photograph.samples.shape[:2]
+        shown = Progress(job.source.name, height * network.scale, unit="row")
+        bands = restored_rows(network, photograph, tile, overlap)
+        with written_whole(job.target) as partial:
+            write_photograph(partial, kind, photograph, network.scale, _counted(bands, shown))
+        shown.close()
+        _LOG.info("%s: %dx%d", job.target, width * network.scale, height * network.scale)
+
+    failed, there = [], 0
+    for job in jobs:
+        if job.target.exists() and not overwrite:
+            _LOG.warning("%s: is there already and stays as it is (--overwrite replaces it).", job.target)
+            there += 1
+            continue
+        try:
+            one(job)
+        except InputError as error:
+            message = str(error)
+            _LOG.error("%s", message if message.startswith(str(job.source)) else f"{job.source}: {message}")
+            failed.append(str(job.source))
+    _LOG.info("%d of %d restored, %d were there already", len(jobs) - len(failed) - there, len(jobs), there)
+    if failed:
+        raise InputError(f"{len(failed)} of {len(jobs)} pictures could not be restored: {', '.join(failed)}.")
+
+
+def _counted(bands: "Iterator[Samples]", shown: Progress) -> "Iterator[Samples]":
+    """The same bands, each counted once it was taken care of."""
+    for band in bands:
+        yield band
+        shown.advance(len(band))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line, and exit with 2 if a picture could not be restored."""
+    parser = argparse.ArgumentParser(
+        prog="python -m components.restore",
+        description="Restore pictures with a student: JPEG, PNG, TIFF, WebP, BMP; 8 and 16 bits; gray, colour, alpha.",
+    )
+    parser.add_argument("inputs", nargs="+", metavar="PICTURE", help="files, folders (with all below) or 'patterns*'")
+    parser.add_argument("--student", type=Path, required=True, help="student.safetensors or student.onnx")
+    parser.add_argument("--out", type=Path, required=True, help="folder of restored pictures")
+    parser.add_argument("--suffix", default="", help="added to each name, such as _x2")
+    parser.add_argument("--format", choices=_FORMATS, help="of the restored files (default: the picture's own)")
+    parser.add_argument("--overwrite", action="store_true", help="replace restored pictures that are there already")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: %(default)s)")
+    parser.add_argument(
+        "--tile", type=int, default=512, help="pixels a side at once; less needs less memory (%(default)s)"
+    )
+    parser.add_argument("--overlap", type=int, default=64, help="pixels that tiles share (%(default)s)")
+    parser.add_argument("--self-ensemble", action="store_true", help="eight orientations: slower, a little better")
+    flags = parser.parse_args(arguments)
+    with faults_told():
+        restore(
+            flags.inputs,
+            flags.student,
+            flags.out,
+            suffix=flags.suffix,
+            ending=f".{flags.format}" if flags.format else None,
+            overwrite=flags.overwrite,
+            device=flags.device,
+            tile=flags.tile,
+            overlap=flags.overlap,
+            self_ensemble=flags.self_ensemble,
+        )
+
+
+if __name__ == "__main__":
+    main()
