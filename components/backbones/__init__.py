@@ -12,8 +12,10 @@ from components.backbones.drsformer import DrsFormer
 from components.backbones.edsr import Edsr
 from components.backbones.fsrcnn import Fsrcnn
 from components.backbones.idn import Idn
+from components.backbones.nafnet import Nafnet
 from components.backbones.rcan import Rcan
 from components.backbones.restormer import Restormer
+from components.backbones.san import San
 from components.backbones.swinir import SwinIr
 from components.backbones.uformer import Uformer
 from components.backbones.vdsr import Vdsr
@@ -27,12 +29,15 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "edsr": Edsr,
     "fsrcnn": Fsrcnn,
     "idn": Idn,
+    "nafnet": Nafnet,
     "rcan": Rcan,
     "restormer": Restormer,
+    "san": San,
     "swinir": SwinIr,
     "uformer": Uformer,
     "vdsr": Vdsr,
 }
+
 
 class BackboneChoice(Choice):
     """A backbone of the table and its arguments (without the scale, which is the task's), checked."""

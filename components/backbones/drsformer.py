@@ -115,9 +115,7 @@ class DrsFormer(FourLevels):
             raise InputError(f"expansion: {expansion:g} leaves none of {channels} channels: write more")
 
         def block(width: int, heads: int) -> nn.Module:
-            return TransformerBlock(
-                width, norm, SparseAttention(width, heads), MixedScaleFeedForward(width, expansion)
-            )
+            return TransformerBlock(width, norm, SparseAttention(width, heads), MixedScaleFeedForward(width, expansion))
 
         super().__init__(scale, channels, blocks, heads, block, ExpertCompensator if experts else None)
         self.encoder_level0 = ExpertCompensator(channels) if experts else nn.Identity()

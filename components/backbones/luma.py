@@ -83,3 +83,8 @@ class LumaBackbone(Backbone):
         with torch.autocast(image.device.type, enabled=False):
             colour = image - to_gray(to_luma(image))
             return to_gray(luma) + (colour if ratio == 1 else resize_batch(colour, ratio))
+
+    def enlarge(self, luma: Tensor) -> Tensor:
+        """MATLAB's bicubic enlargement, `B 1 h w` -> `B 1 h*scale w*scale`, in full precision under autocast too."""
+        with torch.autocast(luma.device.type, enabled=False):
+            return resize_batch(luma, Fraction(self.scale))

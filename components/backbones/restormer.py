@@ -69,9 +69,7 @@ class Restormer(FourLevels):
             raise InputError(f"expansion: {expansion:g} leaves none of {channels} channels: write more")
 
         def block(width: int, heads: int) -> nn.Module:
-            return TransformerBlock(
-                width, norm, TransposedAttention(width, heads), GatedFeedForward(width, expansion)
-            )
+            return TransformerBlock(width, norm, TransposedAttention(width, heads), GatedFeedForward(width, expansion))
 
         def refined(width: int) -> nn.Module:
             return nn.Sequential(*(block(width, heads[0]) for _ in range(refinement)))

@@ -61,7 +61,9 @@ def test_loads_an_official_file_that_was_saved_for_another_size_of_image(tmp_pat
 
 
 def test_an_official_file_of_another_network_is_refused(tmp_path):
-    torch.save({"params": {key: torch.zeros(shape) for key, shape in ORACLE.layout("small").items()}}, tmp_path / "a.pth")
+    torch.save(
+        {"params": {key: torch.zeros(shape) for key, shape in ORACLE.layout("small").items()}}, tmp_path / "a.pth"
+    )
     with pytest.raises(InputError, match=r"unexpected layers\.1\.residual_group\.blocks\.2\.norm1\.weight"):
         load_published(SwinIr(2, **SMALL | {"depths": (2, 2)}), tmp_path / "a.pth", ignore=SwinIr.is_derived)
 
