@@ -12,7 +12,7 @@ from pydantic import Field
 from components.images.datasets import Collection, Dataset
 from components.images.duplicates import near_duplicate_across_splits, same_file_across_splits, same_file_in_split
 from components.images.inspection import Inspection, inspect_images
-from components.images.listing import list_images
+from components.images.listing import Listed, list_images
 from components.images.manifest import write_manifest
 from components.run.errors import InputError
 from components.run.files import write_json, written_whole
@@ -20,6 +20,7 @@ from components.run.params import Params
 from components.run.progress import progress
 from components.run.step import run_step
 from components.tasks import TaskChoice, build_task
+from components.tasks.task import Task
 
 if TYPE_CHECKING:
     from components.images.judgement import Outcome
@@ -75,10 +76,12 @@ def validate(
             then as well. The pages hold the time, so their bytes differ in every run.
 
     Raises:
-        InputError: an image does not meet the limits; the message lists the files under each expectation.
+        InputError: an image does not meet the limits; the message lists the files under each expectation. Or images
+            have to be degraded by a task that can't.
     """
     restoration = build_task(task)
     listed = list_images(collection, datasets, raw, restoration.scale)
+    _refuse_lone(listed, restoration)
     inspected = inspect_images(listed, raw, restoration.crop, restoration.scale)
     images = list(progress(inspected, "validate", len(listed)))
 
@@ -103,6 +106,17 @@ def validate(
         if not outcome.success:
             _LOG.info("Reported only:\n%s", _told(outcome))
     _LOG.info("%d images are fit for use. Pages: %s.", len(images), pages)
+
+
+def _refuse_lone(listed: Sequence[Listed], task: Task) -> None:
+    """Here, and not when the first crop is drawn, an hour later."""
+    lone = [] if task.degrades else sorted({f"{one.split} {one.dataset}" for one in listed if not one.degraded})
+    if lone:
+        raise InputError(
+            f"{', '.join(lone)}: has clean images alone, and the task as it is set makes no degraded ones. Write "
+            "the dataset's `degraded`, or what the task needs for it (denoise: `sigma`; derain: `rain`; deblur: "
+            "`kernels` or `shake`)."
+        )
 
 
 def table(images: Sequence[Inspection], near_duplicate_bits: int) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -10,8 +11,11 @@ from PIL import Image
 from skimage import data
 from sklearn.datasets import load_sample_image
 
+from components.build_lmdb import Packing, pack
 from components.images.manifest import read_manifest
+from components.images.store import Store
 from components.run.step import run_step
+from components.tasks.deblur import Deblurring
 from components.tasks.sr import SuperResolution
 from components.validate import validate
 
@@ -158,6 +162,56 @@ def test_every_kind_of_unfit_image_is_listed_by_file_under_what_was_expected_of_
     rows = json.loads(Path("out/docs/validation.json").read_text())["expectations"]
     assert rows[0]["failed"] == 4
     assert Path("out/docs/index.html").is_file()
+
+
+def test_pairs_of_ones_own_and_blurry_images_that_share_a_sharp_one_are_fit_for_use(project, caplog):
+    """Two folders of equal names; and Levin's layout, in gray: no false alarm, and both reach training and test."""
+    for folder in ("own/clean", "own/degraded", "blurred/gt"):
+        (project / folder).mkdir(parents=True)
+    for name, image in (("cat", CAT), ("rocket", ROCKET)):
+        image.save(project / f"own/clean/{name}.png")
+        noise = np.random.default_rng(0).normal(0, 20, (101, 150, 3))
+        noisy = np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8)
+        Image.fromarray(noisy).save(project / f"own/degraded/{name}.png")
+    china = CHINA.convert("L")
+    china.save(project / "blurred/gt/im1.png")
+    for kernel, size in (("kernel1", (5, 1)), ("kernel2", (1, 7))):
+        Image.fromarray(cv2.blur(np.asarray(china), size)).save(project / f"blurred/im1_{kernel}_img.png")
+    datasets = PARAMS["datasets"] | {
+        "own": {"source": "own", "clean": ["clean/*.png"], "degraded": "degraded/{name}.png"},
+        "blurred": {"source": "blurred", "degraded": ["im*_kernel*_img.png"], "clean": "gt/im{1}.png"},
+    }
+    collection = {"training": ["own"], "validation": ["kept"], "test": ["blurred"]}
+    params = PARAMS | {
+        "datasets": datasets,
+        "collections": {"sr": collection},
+        "tasks": {"sr": {"name": "deblur", "shake": {}}},
+    }
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    run()
+    assert "Reported only" not in caplog.text
+    entries = read_manifest(Path("out/manifest/manifest.csv"))
+    assert [(entry.split, entry.key, entry.clean, entry.degraded) for entry in entries] == [
+        ("test", "blurred/im1_kernel1_img", "blurred/gt/im1.png", "blurred/im1_kernel1_img.png"),
+        ("test", "blurred/im1_kernel2_img", "blurred/gt/im1.png", "blurred/im1_kernel2_img.png"),
+        ("training", "own/cat", "own/clean/cat.png", "own/degraded/cat.png"),
+        ("training", "own/rocket", "own/clean/rocket.png", "own/degraded/rocket.png"),
+        ("validation", "kept/astronaut", "kept/astronaut.png", ""),
+    ]
+    pack(Deblurring(), Packing(size=60, step=60), [entries[2]], project, Path("out/lmdb"), workers=1)
+    store = Store(Path("out/lmdb"))
+    pair = store.whole(store.records("training")[0])
+    assert np.array_equal(pair.clean, np.asarray(CAT)[:60, :60])
+    with Image.open(project / "own/degraded/cat.png") as noisy:
+        assert np.array_equal(pair.degraded, np.asarray(noisy)[:60, :60])
+
+
+@pytest.mark.parametrize("task", ["denoise", "derain", "deblur"])
+def test_clean_images_alone_are_refused_where_the_task_makes_no_degraded_ones(project, capsys, task):
+    Path("params.yaml").write_text(yaml.safe_dump(PARAMS | {"tasks": {"sr": {"name": task}}}))
+    message = refused(capsys)
+    assert "training photographs, validation kept: has clean images alone" in message
+    assert f"{task}: `" in message
 
 
 def test_a_file_twice_in_training_is_reported_and_accepted(project, caplog):

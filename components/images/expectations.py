@@ -78,7 +78,7 @@ def image_expectations(
         gxe.ExpectCompoundColumnsToBeUnique(
             column_list=["split", "dataset", "name"],
             description="no two images of a dataset have the same name",
-            notes="Make names of more of the path (`name` of the dataset in params.yaml, such as '{1}_{name}'), rename one "
+            notes="Make names of more of the path (`name` of the dataset, such as '{1}_{name}'), rename one "
             "of the files, or narrow the patterns.",
         ),
         gxe.ExpectColumnValuesToBeNull(

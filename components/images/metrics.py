@@ -60,8 +60,13 @@ def to_luma(image: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def to_rounded_luma(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The same, rounded to whole levels (halves up): MATLAB's `rgb2ycbcr` of an image of uint8."""
-    return np.floor(to_luma(image) + 0.5)
+    """The same, rounded to whole levels: MATLAB's `rgb2ycbcr` of an image of uint8.
+
+    In whole numbers, so that a half is a half on every machine, and goes up.
+    """
+    shares, white = np.rint(np.array(LUMA) * 1000).astype(np.int64), int(PEAK) * 1000
+    levels = (image @ shares + 16 * white + white // 2) // white
+    return np.asarray(levels, np.float64)
 
 
 def psnr(first: Values, second: Values) -> float:

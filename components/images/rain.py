@@ -11,6 +11,7 @@ from components.run.params import Params
 _AIR = 200.0
 """Level of the veil: the light gray of an overcast sky."""
 _SUBPIXELS = 4  # bits
+_SHADES = 4
 
 
 class Rain(Params):
@@ -49,7 +50,7 @@ def draw_rain(image: NDArray[np.uint8], rain: Rain, random: np.random.Generator)
     )
     streaks = np.zeros(image.shape[:2], np.float32)
     for layer in range(1, rain.depth + 1):
-        drawn = _layer(image.shape[:2], angle, length / layer, width / layer, density * layer, random)
+        drawn = _layer((image.shape[0], image.shape[1]), angle, length / layer, width / layer, density * layer, random)
         streaks += np.float32(brightness / layer) * drawn
     rained = (1 - veil) * (image + streaks[..., None]) + veil * _AIR
     rounded: NDArray[np.uint8] = np.rint(np.clip(rained, 0, 255)).astype(np.uint8)
@@ -57,22 +58,21 @@ def draw_rain(image: NDArray[np.uint8], rain: Rain, random: np.random.Generator)
 
 
 def _layer(
-    size: tuple[int, ...], angle: float, length: float, width: float, density: float, random: np.random.Generator
+    size: tuple[int, int], angle: float, length: float, width: float, density: float, random: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Draw one layer, 0..255: lines of 0.5 to 1.5 times the length, a degree or two off the angle."""
-    height, width_all = size
-    reach = 1.5 * length
-    area = (height + 2 * reach) * (width_all + 2 * reach)
-    count = int(random.poisson(density * area / 1000))
-    middle = random.uniform((-reach, -reach), (width_all + reach, height + reach), (count, 2))
+    """Draw one layer, 0..255: lines of about the length, in several shades, a degree or two off the angle."""
+    reach = 0.75 * length
+    height, breadth = (side + 2 * reach for side in size)
+    count = int(random.poisson(density * height * breadth / 1000))
+    middle = random.uniform(-reach, (breadth - reach, height - reach), (count, 2))
     slant = np.radians(angle + random.normal(0, 1, count))
-    half = length * random.uniform(0.25, 0.75, count)
+    half = random.uniform(0.25, 0.75, count) * length
     along = np.stack([half * np.sin(slant), half * np.cos(slant)], axis=1)
-    ends = np.stack([middle - along, middle + along], axis=1) * (1 << _SUBPIXELS)
-    canvas = np.zeros(size, np.uint8)
+    ends = np.rint(np.stack([middle - along, middle + along], axis=1) * (1 << _SUBPIXELS)).astype(np.int32)
     # A line is at least a pixel wide; a thinner one is fainter instead.
-    level = round(255 * min(width, 1.0))
-    cv2.polylines(
-        canvas, list(np.rint(ends).astype(np.int32)), False, level, max(1, round(width)), cv2.LINE_AA, _SUBPIXELS
-    )
-    return canvas
+    brightest, thickness = 255 * min(width, 1.0), max(1, round(width))
+    canvas = np.zeros(size, np.uint8)
+    for shade, lines in enumerate(np.array_split(ends, _SHADES), start=1):  # the brighter over the fainter
+        level = round(brightest * shade / _SHADES)
+        cv2.polylines(canvas, list(lines), False, level, thickness, cv2.LINE_AA, _SUBPIXELS)
+    return np.asarray(cv2.GaussianBlur(canvas, (3, 3), 0), np.uint8)

@@ -20,8 +20,9 @@ class Deblurring(EqualSize):
     SSIM of the volume `H W 3` (`components.images.metrics.volume_ssim`).
 
     Blur for clean images that have no blurry file beside them is made by the kernels of files, when the image store is
-    built, a kernel an image (the packing's `variants` takes several); or by random camera shake, anew for every
-    training crop.
+    built: they are few, the steps that train need not read them then, and whole images are blurred (the packing's
+    `variants` takes several kernels for each). Or by random camera shake, anew for every training crop, which is cut
+    with its surroundings: a kernel is never seen twice, at ten times the cost of a slice of the store.
 
     Args:
         kernels: files of motion kernels, each SOURCE/FILE (`.mat` or a gray image); their sources are named in the
@@ -41,6 +42,7 @@ class Deblurring(EqualSize):
         self._files, self._shake, self._noise = kernels, shake, noise
         self._kernels: list[Kernel] = []
         self.packed = bool(kernels)
+        self.degrades = bool(kernels) or shake is not None
         self.margin = shake.size // 2 if shake else 0
         self.protocol = "RGB, 8 bits; SSIM of the volume"
 

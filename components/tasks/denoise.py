@@ -46,6 +46,7 @@ class Denoising(EqualSize):
             raise InputError(f"test_sigma: missing; sigma is a range, [{low:g}, {high:g}]: write that of the test.")
         self._range, self._gray = (low, high), gray
         self._real = sigma is None
+        self.degrades = not self._real
         self._test_sigma = high if test_sigma is None else test_sigma
         colours = "gray" if gray else "RGB"
         self.protocol = (

@@ -29,6 +29,7 @@ class Deraining(EqualSize):
 
     def __init__(self, luma: Literal["rounded", "float"] = "rounded", rain: Rain | None = None) -> None:
         self._luma, self._rain = _LUMA[luma], rain
+        self.degrades = rain is not None
         kind = "rounded to 8 bits" if luma == "rounded" else "not rounded"
         self.protocol = f"luma Y {kind}, of 8-bit images; no border cropped"
 

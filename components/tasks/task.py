@@ -23,6 +23,7 @@ class Task(ABC):
         scale: clean size over degraded size; 1 for tasks of equal size.
         packed: whether the degraded images are made once, when the LMDB is built (True; they are uint8 then), or drawn
             for every crop.
+        degrades: whether it can degrade at all; else every image needs a degraded file beside it.
         margin: degraded pixels around a training crop that `degrade` needs to see, so that a crop is degraded as it
             would be within its image; they are cut off afterwards.
         protocol: one line for the report: what PSNR and SSIM are computed on.
@@ -33,6 +34,7 @@ class Task(ABC):
     scale: int
     protocol: str
     gray: bool = False
+    degrades: bool = True
     margin: int = 0
 
     def prepare(self, raw: Path) -> None:  # noqa: B027 - most tasks need no file

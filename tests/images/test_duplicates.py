@@ -38,6 +38,18 @@ def test_equal_files_of_a_split_name_the_first_of_them():
     assert same_file_in_split([*images, row("test", "e", "2")]) == [None, None, "a", "a", None]
 
 
+def test_a_clean_file_that_several_degraded_files_share_is_there_once():
+    """Levin's photographs: 32 blurry files of 4 sharp ones."""
+
+    def pair(clean, degraded, sha256):
+        return Inspection("test", "set", degraded, clean, degraded, sha256, "yes", "L", 8, 8)
+
+    shared = [pair("im1", "im1_k1", "1"), pair("im1", "im1_k2", "1"), pair("im2", "im2_k1", "2")]
+    assert same_file_in_split(shared) == [None, None, None]
+    assert same_file_in_split([*shared, pair("copy", "copy_k1", "1")])[3] == "im1"
+    assert same_file_in_split([*shared, pair("im1", "im1_k1", "1")])[3] == "im1"
+
+
 def test_equal_files_across_splits_are_told_once_at_the_earlier_split():
     images = [row("training", "a", "1"), row("validation", "b", "1"), row("test", "c", "1"), row("test", "d", "2")]
     assert same_file_across_splits(images) == ["b", "c", None, None]
