@@ -1,5 +1,7 @@
 """Published figures of a task, to stand beside the measured ones."""
 
+from pydantic import Field
+
 from components.run.params import Params
 
 
@@ -20,7 +22,7 @@ class Publication(Params):
     """
 
     source: str = ""
-    sets: dict[str, dict[str, Figure]] = {}
+    sets: dict[str, dict[str, Figure]] = Field(default_factory=dict)
 
     def figure(self, dataset: str, name: str) -> Figure | None:
         """The published figure of a method on a test set."""
