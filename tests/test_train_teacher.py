@@ -1,8 +1,11 @@
 import functools
 
+import numpy as np
 import pytest
 import torch
 
+from components.backbones.carn import CarnM
+from components.backbones.vdsr import Vdsr
 from components.backbones.weights import load_backbone
 from components.images.store import Pair, StoreWriter
 from components.run.errors import InputError
@@ -110,6 +113,39 @@ class TestImport:
         image = torch.rand(1, 3, 9, 7)
         assert torch.equal(load_backbone(output / "teacher.safetensors")(image), published.eval()(image))
         assert (output / "history.csv").read_text() == "step\n"
+
+    def test_one_file_for_three_scales_gives_the_enlarger_of_the_tasks(self, project, caplog):
+        caplog.set_level("INFO")
+        scale = project.params["tasks"]["sr"]["scale"]
+        network = CarnM(scale, channels=8, blocks=1)
+        state = network.state_dict()
+        for other in (2, 3, 4):
+            enlarger = network if other == scale else CarnM(other, channels=8, blocks=1)
+            state |= {f"upsample.up{other}.{key}": value for key, value in enlarger.upsample["up"].state_dict().items()}
+        state = {key: value for key, value in state.items() if not key.startswith("upsample.up.")}
+        output = self.imported(
+            project, "carn_m.pth", lambda path: torch.save(state, path), "carn_m", channels=8, blocks=1
+        )
+        assert f"(state_dict of a .pth, multi-scale (x{scale} of x2, x3 and x4) names)" in caplog.text
+        image = torch.rand(1, 3, 9, 7)
+        assert torch.equal(load_backbone(output)(image), network.eval()(image))
+
+    def test_arrays_become_a_teacher(self, project, caplog):
+        caplog.set_level("INFO")
+        network = Vdsr(project.params["tasks"]["sr"]["scale"], channels=8, layers=4)
+        arrays = {f"model.{key}": value.numpy() for key, value in network.state_dict().items()}
+        output = self.imported(project, "vdsr.npz", lambda path: np.savez(path, **arrays), "vdsr", channels=8, layers=4)
+        assert "(arrays of a .npz, with model. prefix)" in caplog.text
+        image = torch.rand(1, 3, 9, 7)
+        assert torch.equal(load_backbone(output)(image), network.eval()(image))
+
+    def imported(self, project, file, write, name, **arguments):
+        (project.folder / "raw" / "source").mkdir(parents=True)
+        write(project.folder / "raw" / "source" / file)
+        backbone = {"name": name, **arguments}
+        project.params["teachers"]["sr"] |= {"checkpoint": f"source/{file}", "training": None, "backbone": backbone}
+        project.run(train_teacher)
+        return project.folder / "output" / "teacher.safetensors"
 
     def test_another_architecture_is_refused_with_what_differs(self, project, published):
         project.params["teachers"]["sr"]["backbone"]["blocks"] = 3

@@ -51,8 +51,8 @@ class Backbone(nn.Module, ABC):
         """Image from the state after the last stage."""
 
     @classmethod
-    def is_derived(cls, name: str) -> bool:  # noqa: ARG003 - the others' business
-        """Whether a key of a published checkpoint is derived (a buffer of indices or masks), and left out on loading."""
+    def is_derived(cls, name: str) -> bool:  # noqa: ARG003  (what a network overrides)
+        """Whether a key of a published checkpoint is derived (a buffer of indices or masks), left out on loading."""
         return False
 
     def layouts(self) -> tuple[Layout, ...]:

@@ -121,6 +121,7 @@ class _Cascading(Backbone):
         self.entry = conv3x3(3, channels)
         for index in range(1, blocks + 1):
             self.add_module(f"b{index}", CascadingBlock(channels, unit, shared))
+        for index in range(1, blocks + 1):
             self.add_module(f"c{index}", Activated(channels * (index + 1), channels))
         self.upsample = nn.ModuleDict({"up": Enlarger(scale, channels, groups)})
         self.exit = conv3x3(channels, 3)

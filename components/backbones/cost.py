@@ -36,4 +36,5 @@ def count_flops(network: Backbone) -> int:
     counts = counter.get_flop_counts()["Global"]
     if isinstance(counted, LumaBackbone):
         counts = {operation: count for operation, count in counts.items() if "convolution" in str(operation)}
-    return sum(counts.values()) // 2
+    total: int = sum(counts.values())
+    return total // 2

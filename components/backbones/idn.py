@@ -1,7 +1,5 @@
 """IDN: fast and accurate single image super-resolution via information distillation network (Hui et al., CVPR 2018)."""
 
-from fractions import Fraction
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,7 +7,6 @@ from torch import Tensor, nn
 from components.backbones.backbone import State
 from components.backbones.layouts import Layout
 from components.backbones.luma import LumaBackbone
-from components.images.bicubic_tensors import resize_batch
 from components.run.errors import InputError
 from components.run.params import Positive
 
@@ -64,8 +61,8 @@ class Idn(LumaBackbone):
     4 groups, LeakyReLU 0.05. There the deconvolution leaves out the first `scale - 1` rows and columns, which the
     release then crops from its images; here it covers them as well, and every other pixel is the release's.
 
-    Caffe's names `conv{3..6}_{1..6}` and `down{1..4}` are `blocks.{i}.conv.{j}` and `blocks.{i}.down` here; an `.npz` of
-    its arrays, `LAYER.0` for weights and `LAYER.1` for biases, loads as it is. Initial weights are torch's own.
+    Caffe's names `conv{3..6}_{1..6}` and `down{1..4}` are `blocks.{i}.conv.{j}` and `blocks.{i}.down` here; an `.npz`
+    of its arrays, `LAYER.0` for weights and `LAYER.1` for biases, loads as it is. Initial weights are torch's own.
 
     Args:
         scale: 1 to 8; 2, 3 and 4 are published.
@@ -96,13 +93,13 @@ class Idn(LumaBackbone):
 
     def leave_luma(self, state: State) -> Tensor:
         """Deconvolve, and add the enlarged luma."""
-        enlarged = resize_batch(state.context[0], Fraction(self.scale))
+        enlarged = self.enlarge(state.context[0])
         residual: Tensor = self.upsample(state.features)
         return residual[..., : enlarged.shape[-2], : enlarged.shape[-1]] + enlarged
 
     def layouts(self) -> tuple[Layout, ...]:
         """Caffe's names."""
-        names = {}
+        names: dict[str, str] = {}
         for block in range(self.depth):
             names |= {rf"conv{block + 3}_{layer + 1}\.": f"blocks.{block}.conv.{layer}." for layer in range(6)}
             names |= {rf"down{block + 1}\.": f"blocks.{block}.down."}

@@ -28,6 +28,11 @@ def to_gray(luma: Tensor) -> Tensor:
     return (luma * PEAK - _BLACK) / _RANGE
 
 
+def autocast_device(tensor: Tensor) -> str:
+    """Kind of device whose autocast is to be switched off for a tensor; there is none for tensors without data."""
+    return "cpu" if tensor.device.type == "meta" else tensor.device.type
+
+
 class LumaBackbone(Backbone):
     """A network from luma to luma, `B 1 h w` -> `B 1 h*scale w*scale`, offered as one from RGB to RGB.
 
@@ -80,11 +85,11 @@ class LumaBackbone(Backbone):
         is `scale` where it is given: a compiler that leaves sizes open has no ratio of them.
         """
         ratio = Fraction(luma.shape[-1], image.shape[-1]) if scale is None else Fraction(scale)
-        with torch.autocast(image.device.type, enabled=False):
+        with torch.autocast(autocast_device(image), enabled=False):
             colour = image - to_gray(to_luma(image))
             return to_gray(luma) + (colour if ratio == 1 else resize_batch(colour, ratio))
 
     def enlarge(self, luma: Tensor) -> Tensor:
         """MATLAB's bicubic enlargement, `B 1 h w` -> `B 1 h*scale w*scale`, in full precision under autocast too."""
-        with torch.autocast(luma.device.type, enabled=False):
+        with torch.autocast(autocast_device(luma), enabled=False):
             return resize_batch(luma, Fraction(self.scale))

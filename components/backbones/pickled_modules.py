@@ -10,6 +10,7 @@ import math
 import pickle
 import struct
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -24,9 +25,16 @@ _MAGIC = 0x1950A86A20F9469CFC6C
 """What files of torch before 1.6 begin with."""
 
 _TYPES = {
-    **{"DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16},
-    **{"BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32},
-    **{"ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool},
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
 }
 _TENSORS = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
 _PARAMETERS = (
@@ -36,7 +44,7 @@ _PARAMETERS = (
 )
 _BROKEN = (
     *(OSError, ValueError, TypeError, LookupError, AttributeError, EOFError, RuntimeError, ImportError, MemoryError),
-    *(pickle.UnpicklingError, struct.error, zipfile.BadZipFile),
+    *(OverflowError, pickle.UnpicklingError, struct.error, zipfile.BadZipFile, zlib.error),
 )
 
 

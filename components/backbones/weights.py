@@ -4,6 +4,8 @@ import json
 import pickle
 import re
 import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,9 +30,9 @@ _SHOWN = 5
 _FOREIGN = re.compile(r"GLOBAL (\S+)|persistent_load of storage is allowed")
 _BROKEN = (
     *(SafetensorError, OSError, RuntimeError, EOFError, ValueError, LookupError),
-    *(AttributeError, TypeError, AssertionError, struct.error),
+    *(AttributeError, TypeError, AssertionError, MemoryError, struct.error, zipfile.BadZipFile, zlib.error),
 )
-"""What safetensors and torch raise on damaged bytes (nothing else in 4,500 files with random damage)."""
+"""What safetensors, torch and numpy raise on damaged bytes (nothing else in 5,500 files with random damage)."""
 
 
 def save_network(path: Path, network: nn.Module, description: Mapping[str, Any]) -> None:
@@ -101,11 +103,9 @@ def load_published(network: nn.Module, path: Path, *, ignore: Callable[[str], bo
             that are missing, too many or of another shape).
     """
     tensors, found = _read_tensors(path)
-    for prefix in _PREFIXES:
-        own = all(name.startswith(prefix) for name in network.state_dict())
-        if tensors and all(name.startswith(prefix) for name in tensors) and not own:
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-            found += f", with {prefix} prefix"
+    while prefix := _shared_prefix(tensors, network):
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+        found += f", with {prefix} prefix"
     tensors = {
         name: value for name, value in tensors.items() if not name.startswith(_FIXED_LAYERS) and not ignore(name)
     }
@@ -118,6 +118,15 @@ def load_published(network: nn.Module, path: Path, *, ignore: Callable[[str], bo
     _refuse_other_architecture(path, network, tensors)
     network.load_state_dict(tensors)
     return found
+
+
+def _shared_prefix(tensors: Mapping[str, Tensor], network: nn.Module) -> str:
+    """What all names of a file begin with, unless those of the network do."""
+    for prefix in _PREFIXES:
+        ours, theirs = (all(name.startswith(prefix) for name in names) for names in (network.state_dict(), tensors))
+        if tensors and theirs and not ours:
+            return prefix
+    return ""
 
 
 def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:

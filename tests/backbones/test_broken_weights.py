@@ -1,10 +1,12 @@
 """Checkpoints that are none, that are damaged, or that would run code."""
 
+import contextlib
 import os
 import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -56,8 +58,9 @@ class TestUnsafeAndBroken:
             load_published(edsr(), path)
         assert not target.exists()
         assert str(caught.value) == (
-            f"{path}: refused, since it holds more than tensors (posix.system) and loading it could run code. "
-            "Save its state_dict() as .safetensors where you trust it, and name that file."
+            f"{path}: refused, since it holds more than tensors (posix.system) and loading it could run code. Take its "
+            f"tensors out without running any: `python -m components.extract_weights --checkpoint {path} --output "
+            "edsr.safetensors`, and name that file."
         )
 
     @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -73,12 +76,14 @@ class TestUnsafeAndBroken:
         with pytest.raises(InputError, match=r"more than tensors \(components\.backbones\.edsr\.Edsr\)"):
             load_published(edsr(), tmp_path / "edsr.pt")
 
-    @pytest.mark.parametrize("form", ["zip.pt", "legacy.pt", "edsr.safetensors"])
+    @pytest.mark.parametrize("form", ["zip.pt", "legacy.pt", "edsr.safetensors", "edsr.npz"])
     def test_a_file_cut_off_anywhere_is_refused(self, form: str, tmp_path: Path) -> None:
         """A cut through the name of a class leaves the name of another, which is refused as such."""
         path = tmp_path / form
         if path.suffix == ".safetensors":
             save_file(official(), path)
+        elif path.suffix == ".npz":
+            np.savez(path, **{name: value.numpy() for name, value in official().items()})
         else:
             torch.save(official(), path, _use_new_zipfile_serialization=form == "zip.pt")
         whole = path.read_bytes()
@@ -88,18 +93,18 @@ class TestUnsafeAndBroken:
                 load_published(edsr(), path)
 
     @pytest.mark.parametrize("text", ["<!DOCTYPE html>\n", "hello, this is no checkpoint\n", "no\n", ".", "{}"])
-    @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+    @pytest.mark.parametrize("suffix", ["pt", "safetensors", "npz"])
     def test_a_text_is_refused_as_no_checkpoint(self, suffix: str, text: str, tmp_path: Path) -> None:
         (tmp_path / f"edsr.{suffix}").write_text(text)
         with pytest.raises(InputError, match=f"edsr.{suffix}: not a readable checkpoint: damaged, cut off, or another"):
             load_published(edsr(), tmp_path / f"edsr.{suffix}")
 
-    @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+    @pytest.mark.parametrize("suffix", ["pt", "safetensors", "npz"])
     def test_a_missing_file_says_where_it_would_be_listed(self, suffix: str, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=f"edsr.{suffix}: no such checkpoint. Is its source listed in collections"):
             load_published(edsr(), tmp_path / f"edsr.{suffix}")
 
-    @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+    @pytest.mark.parametrize("suffix", ["pt", "safetensors", "npz"])
     def test_a_folder_is_refused(self, suffix: str, tmp_path: Path) -> None:
         (tmp_path / f"edsr.{suffix}").mkdir()
         with pytest.raises(InputError, match=f"edsr.{suffix}: not a readable checkpoint"):
@@ -110,3 +115,33 @@ class TestUnsafeAndBroken:
         torch.save(content, tmp_path / "edsr.pt")
         with pytest.raises(InputError, match=f"edsr.pt: expected tensors by name, found {found}"):
             load_published(edsr(), tmp_path / "edsr.pt")
+
+    @pytest.mark.parametrize("compressed", [True, False])
+    def test_arrays_changed_anywhere_are_refused_or_another_architecture(
+        self, compressed: bool, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "edsr.npz"
+        (np.savez_compressed if compressed else np.savez)(path, **{k: v.numpy() for k, v in official().items()})
+        whole = path.read_bytes()
+        for place in range(0, len(whole), 41):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+            with contextlib.suppress(InputError):  # a changed date of a member changes nothing
+                load_published(edsr(), path)
+
+    def test_arrays_of_objects_are_refused_and_do_not_run(self, target: Path, tmp_path: Path) -> None:
+        path = tmp_path / "edsr.npz"
+        np.savez(path, harm=np.array([Harmful(target)], dtype=object))
+        with pytest.raises(InputError, match=r"edsr\.npz: not a readable checkpoint"):
+            load_published(edsr(), path)
+        assert not target.exists()
+
+    def test_one_array_alone_is_refused(self, tmp_path: Path) -> None:
+        with (tmp_path / "edsr.npz").open("wb") as file:
+            np.save(file, np.ones(3))
+        with pytest.raises(InputError, match=r"edsr\.npz: not a readable checkpoint"):
+            load_published(edsr(), tmp_path / "edsr.npz")
+
+    def test_arrays_of_words_are_refused(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "edsr.npz", names=np.array(["head"]))
+        with pytest.raises(InputError, match=r"edsr\.npz: not a readable checkpoint"):
+            load_published(edsr(), tmp_path / "edsr.npz")

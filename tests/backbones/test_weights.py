@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -145,20 +146,52 @@ class TestOwnFiles:
         assert list(tmp_path.iterdir()) == []
 
 
+BASICSR: dict[str, tuple[Callable[[int], Backbone], list[str]]] = {
+    "edsr": (
+        lambda scale: Edsr(scale, channels=4, blocks=2),
+        ["body.0.conv1", "body.0.conv2", "body.1.conv1", "body.1.conv2"],
+    ),
+    "rcan": (
+        lambda scale: Rcan(scale, channels=8, groups=2, blocks=2, reduction=4),
+        [
+            f"body.{group}.{layer}"
+            for group in (0, 1)
+            for layer in (
+                *(
+                    f"residual_group.{block}.rcab.{inside}"
+                    for block in (0, 1)
+                    for inside in ("0", "2", "3.attention.1", "3.attention.3")
+                ),
+                "conv",
+            )
+        ],
+    ),
+}
+"""Networks, and the names of their bodies in XPixelGroup/BasicSR, commit 8d56e3a (`edsr_arch.py`, `rcan_arch.py`)."""
+
+
+def basicsr_names(name: str, scale: int) -> list[str]:
+    """BasicSR's names in its order, which is ours."""
+    upsampling = ["upsample.0", "upsample.2"] if scale == 4 else ["upsample.0"]
+    layers = ["conv_first", *BASICSR[name][1], "conv_after_body", *upsampling, "conv_last"]
+    return [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
+
+
 # Name of the format, what it wraps around the tensors, what the log says.
 WRAPPED: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
-    "plain": (lambda state: state, "state_dict"),
-    "ordered": (OrderedDict, "state_dict"),
-    "params": (lambda state: {"params": state}, "params"),
-    "params_ema": (lambda state: {"params": zeroed(state), "params_ema": state}, "params_ema"),
-    "state_dict": (lambda state: {"epoch": 3, "state_dict": state, "lr": 1e-4}, "state_dict"),
+    "plain": (lambda state: state, "state_dict of a .pt"),
+    "ordered": (OrderedDict, "state_dict of a .pt"),
+    "params": (lambda state: {"params": state}, "params of a .pt"),
+    "params_ema": (lambda state: {"params": zeroed(state), "params_ema": state}, "params_ema of a .pt"),
+    "state_dict": (lambda state: {"epoch": 3, "state_dict": state, "lr": 1e-4}, "state_dict of a .pt"),
+    "model": (lambda state: {"model": state, "optimizer": {"state": {}}}, "model of a .pt"),
     "module": (
         lambda state: {f"module.{name}": value for name, value in state.items()},
-        "state_dict with module. prefix",
+        "state_dict of a .pt, with module. prefix",
     ),
     "both": (
         lambda state: {"params": {f"module.{name}": value for name, value in state.items()}},
-        "params with module. prefix",
+        "params of a .pt, with module. prefix",
     ),
 }
 
@@ -191,7 +224,37 @@ class TestPublishedFiles:
     def test_safetensors(self, expected: Backbone, tmp_path: Path) -> None:
         network, path = edsr(), tmp_path / "edsr.safetensors"
         save_file(official(), path)
-        assert load_published(network, path) == "safetensors"
+        assert load_published(network, path) == "tensors of a .safetensors"
+        assert_same(network, expected)
+
+    @pytest.mark.parametrize("prefix", ["", "model.", "module."])
+    def test_npz(self, prefix: str, expected: Backbone, tmp_path: Path) -> None:
+        network, path = edsr(), tmp_path / "edsr.npz"
+        np.savez(path, **{f"{prefix}{name}": value.numpy() for name, value in official().items()})
+        assert load_published(network, path) == f"arrays of a .npz{f', with {prefix} prefix' if prefix else ''}"
+        assert_same(network, expected)
+
+    @pytest.mark.parametrize("scale", [2, 3, 4])
+    @pytest.mark.parametrize("name", BASICSR)
+    def test_basicsrs_names(self, name: str, scale: int, tmp_path: Path) -> None:
+        network, expected = BASICSR[name][0](scale), BASICSR[name][0](scale)
+        fill(expected)
+        ours = expected.state_dict()
+        theirs = {basicsr: ours[own] for own, basicsr in zip(ours, basicsr_names(name, scale), strict=True)}
+        torch.save({"params": zeroed(theirs), "params_ema": prefixed(theirs)}, tmp_path / "net_g.pth")
+        told = load_published(network, tmp_path / "net_g.pth")
+        assert told == "params_ema of a .pth, with module. prefix, BasicSR's names"
+        assert_same(network, expected)
+
+    def test_what_a_network_calls_derived_is_left_out(self, expected: Backbone, tmp_path: Path) -> None:
+        class Windowed(Edsr):
+            @classmethod
+            def is_derived(cls, name: str) -> bool:
+                return name.endswith(".attn_mask")
+
+        network = Windowed(2, channels=4, blocks=1)
+        torch.save(official() | {"body.0.attn_mask": torch.ones(2)}, tmp_path / "edsr.pt")
+        load_published(network, tmp_path / "edsr.pt")
         assert_same(network, expected)
 
     def test_a_file_without_the_colour_shift(self, expected: Backbone, tmp_path: Path) -> None:
@@ -234,11 +297,20 @@ class TestAnotherArchitecture:
         assert "unexpected body.1.body.0.weight (4, 4, 3, 3); " in message
 
     def test_another_family_is_named_by_both_sides(self, tmp_path: Path) -> None:
-        basicsr = {"conv_first.weight": torch.ones(4, 3, 3, 3), "conv_first.bias": torch.ones(4)}
-        message = self.refused(basicsr, tmp_path / "basicsr.pt")
+        family = {"features.0.weight": torch.ones(4, 3, 3, 3), "features.0.bias": torch.ones(4)}
+        message = self.refused(family, tmp_path / "family.pt")
         assert "missing head.0.weight (4, 3, 3, 3)" in message
-        only = self.refused(official() | basicsr, tmp_path / "both.pt")
-        assert only.endswith("unexpected conv_first.weight (4, 3, 3, 3); unexpected conv_first.bias (4,).")
+        only = self.refused(official() | family, tmp_path / "both.pt")
+        assert only.endswith("unexpected features.0.weight (4, 3, 3, 3); unexpected features.0.bias (4,).")
+
+    def test_another_releases_names_are_told_apart_from_another_size(self, tmp_path: Path) -> None:
+        """Only what still differs under the names that are nearest."""
+        network = Edsr(2, channels=4, blocks=2)
+        names = basicsr_names("edsr", 2)
+        theirs = dict(zip(names, network.state_dict().values(), strict=True))
+        message = self.refused(theirs, tmp_path / "deep.pt")
+        assert "unexpected body.1.body.0.weight (4, 4, 3, 3)" in message
+        assert "conv_first" not in message
 
     def test_another_scale_is_named(self, tmp_path: Path) -> None:
         message = self.refused(Edsr(3, channels=4, blocks=1).state_dict(), tmp_path / "x3.pt")
