@@ -97,12 +97,12 @@ class FourLevels(Backbone):
             context = (*context, features)
             features = (self.down1_2, self.down2_3, self.down3_4)[index - 1](features)
         elif _BOTTOM < index < 2 * _LEVELS - 1:
-            *context, skip = context
+            context, skip = context[:-1], context[-1]
             features = (self.up4_3, self.up3_2, self.up2_1)[index - _LEVELS](features)
             features = torch.cat((features, skip), 1)
             if index < 2 * _LEVELS - 2:
                 features = (self.reduce_chan_level3, self.reduce_chan_level2)[index - _LEVELS](features)
-        return State(self._level(index)(features), tuple(context))
+        return State(self._level(index)(features), context)
 
     def leave(self, state: State) -> Tensor:
         """The output convolution, added to the image."""

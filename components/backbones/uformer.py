@@ -12,80 +12,13 @@ from torch import Tensor, nn
 
 from components.backbones.backbone import Backbone, State
 from components.backbones.head_body_tail import conv3x3
-from components.backbones.swin import SwinBlock, SwinLayer
-from components.backbones.window_attention import WindowAttention, linear
+from components.backbones.lewin import LeWinBlock, LeWinLevel
 from components.run.errors import InputError
 from components.run.params import Positive
 
 Shifted = Literal["everywhere", "above_bottleneck", "nowhere"]
 
 _HALVINGS = 4
-
-
-class SplitProjection(nn.Module):
-    """Queries apart from keys and values; official names `to_q`, `to_kv`."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.to_q = linear(channels, channels)
-        self.to_kv = linear(channels, 2 * channels)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """`... C` -> `... 3*C`."""
-        return torch.cat((self.to_q(tokens), self.to_kv(tokens)), -1)
-
-
-class LeWinAttention(WindowAttention):
-    """Window attention with the official names of Uformer."""
-
-    def __init__(self, channels: int, heads: int, window: int) -> None:
-        super().__init__(channels, heads, window)
-        self.qkv = SplitProjection(channels)
-
-
-class LocallyEnhancedMlp(nn.Module):
-    """An MLP with a depthwise 3x3 convolution in its middle (LeFF, figure 3b).
-
-    Official parameter names: `linear1.0`, `dwconv.0`, `linear2.0`.
-    """
-
-    def __init__(self, channels: int, hidden: int) -> None:
-        super().__init__()
-        self.linear1 = nn.Sequential(linear(channels, hidden), nn.GELU())
-        self.dwconv = nn.Sequential(nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden), nn.GELU())
-        self.linear2 = nn.Sequential(linear(hidden, channels))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """`B h w C` -> `B h w C`."""
-        wide = self.dwconv(self.linear1(features).permute(0, 3, 1, 2))
-        output: Tensor = self.linear2(wide.permute(0, 2, 3, 1))
-        return output
-
-
-class LeWinBlock(SwinBlock):
-    """Locally-enhanced window block (LeWin, equations 2 and 3), in the decoder with a modulator.
-
-    The modulator (section 3.3) is what is learnt to be added to the tokens of every window before their attention.
-
-    Official parameter names: those of `SwinBlock`, and `modulator`.
-    """
-
-    def __init__(
-        self, channels: int, heads: int, window: int, shift: int, mlp_ratio: float, dropped: float, modulated: bool
-    ) -> None:
-        super().__init__(channels, heads, window, shift, mlp_ratio, dropped, LeWinAttention, LocallyEnhancedMlp)
-        self.modulator = nn.Embedding(window**2, channels) if modulated else None
-
-    def _mixed(self, tokens: Tensor, regions: Tensor | None) -> Tensor:
-        return super()._mixed(tokens if self.modulator is None else tokens + self.modulator.weight, regions)
-
-
-class Level(SwinLayer):
-    """The blocks of one level, `B C h w` -> `B C h w`; official name `blocks`."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        """`B C h w` -> `B C h w`."""
-        return super().forward(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class Uformer(Backbone):
@@ -100,7 +33,8 @@ class Uformer(Backbone):
     loaded but computed. The official network is for squares; this one is for any multiples. Published:
 
     * Uformer-B, 50.9 million parameters: the defaults
-    * Uformer-S, 20.6 million: blocks of 2 everywhere; Uformer-T, 5.2 million: that and 16 channels
+    * Uformer-S, 20.8 million: blocks of 2 everywhere; Uformer-T, 5.3 million: that and 16 channels. The paper counts
+      both without modulators, 20.6 and 5.2 million; the release has them.
 
     Args:
         scale: 1.
@@ -112,7 +46,8 @@ class Uformer(Backbone):
         dropped: probability of stochastic depth in the bottleneck while training; it rises to that and falls again.
         modulated: whether the decoder has modulators.
         shifted: where every other block shifts its windows. Officially that is everywhere, but in the bottleneck only
-            where the network was made for images larger than 16 windows (128 pixels, the default).
+            where the network was made for images larger than 16 windows a side: the release trains it on 256 pixels
+            for GoPro and on 128 for SIDD, and tests either made for 128, so without.
     """
 
     def __init__(
@@ -137,12 +72,12 @@ class Uformer(Backbone):
 
         shifting = {"everywhere": _HALVINGS + 1, "above_bottleneck": _HALVINGS, "nowhere": 0}[shifted]
 
-        def level(number: int, rates: Sequence[float], *, decoder: bool = False) -> Level:
+        def level(number: int, rates: Sequence[float], *, decoder: bool = False) -> LeWinLevel:
             """Level behind `number` halvings; the decoder's are twice as wide, of what comes up and what is joined."""
             times = 2**number * (2 if decoder else 1)
             shift = window // 2 if number < shifting else 0
             make = partial(LeWinBlock, times * channels, times * heads, window, modulated=decoder and modulated)
-            return Level([make(index % 2 * shift, mlp_ratio, rate) for index, rate in enumerate(rates)])
+            return LeWinLevel([make(index % 2 * shift, mlp_ratio, rate) for index, rate in enumerate(rates)])
 
         *counts, bottom = blocks
         rates = np.linspace(0, dropped, sum(counts)).tolist()
@@ -169,7 +104,12 @@ class Uformer(Backbone):
 
     def enter(self, image: Tensor) -> State:
         """Features after the first convolution; the context is the image."""
-        return State(self.input_proj(image), (image,))
+        whole = image
+        for axis in (2, 3):
+            # As so many cells, a size that is a symbol (compiled for any) is no nest of divisions when it is halved. An
+            # image of another size than the rule's fails in `leave`.
+            whole = whole.narrow(axis, 0, image.shape[axis] // self.multiple * self.multiple)
+        return State(self.input_proj(whole), (image,))
 
     def stage(self, index: int, state: State) -> State:
         """One level."""
@@ -182,9 +122,9 @@ class Uformer(Backbone):
             features = self.get_submodule(f"dowsample_{index - 1}")(features)
         elif index > _HALVINGS:
             name = f"decoderlayer_{index - _HALVINGS - 1}"
-            *context, skip = context
+            context, skip = context[:-1], context[-1]
             features = torch.cat((self.get_submodule(f"upsample_{index - _HALVINGS - 1}")(features), skip), 1)
-        return State(self.get_submodule(name)(features), tuple(context))
+        return State(self.get_submodule(name)(features), context)
 
     def leave(self, state: State) -> Tensor:
         """The output convolution, added to the image."""

@@ -38,7 +38,7 @@ class WindowAttention(nn.Module):
         self.heads = heads
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        self.qkv = linear(channels, 3 * channels)
+        self.qkv: nn.Module = linear(channels, 3 * channels)
         self.proj = linear(channels, channels)
         rows, columns = torch.arange(window).repeat_interleave(window), torch.arange(window).repeat(window)
         down, across = (axis[:, None] - axis + window - 1 for axis in (rows, columns))
@@ -81,9 +81,13 @@ def shifted_regions(height: int, width: int, window: int, shift: int, device: to
 
     Three bands along each axis: what no border crosses, and the two parts of the last window.
     """
-    down, across = (
-        (position >= len(position) - window).float() + (position >= len(position) - shift).float()
-        for position in (torch.arange(side, device=device) for side in (height, width))
-    )
+    down, across = (_bands(side, window, shift, device) for side in (height, width))
     regions = 3 * down[:, None] + across
     return to_windows(regions[None, :, :, None], window)[0, :, :, 0]
+
+
+def _bands(side: int, window: int, shift: int, device: torch.device | None) -> Tensor:
+    """Band of each position along an axis: 0, 1 or 2."""
+    position = torch.arange(side, device=device)
+    # Compared with `side`, not with the length of `position`: that would be a constant in an exported graph.
+    return (position >= side - window).float() + (position >= side - shift).float()

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from components.backbones.backbone import Backbone
 from components.backbones.cost import count_parameters
@@ -18,6 +19,13 @@ from components.backbones.weights import load_published
 from tests.closed_form import closed_form, fill, parameter
 
 PRECISIONS = [(torch.float64, 1e-9), (torch.float32, 1e-5)]
+
+
+def operations(network: Backbone, height: int, width: int) -> float:
+    """Multiply-adds of convolutions and matrix products for an input; the network has no data."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(torch.empty(1, 3, height, width, device="meta"))
+    return counter.get_total_flops() / 2
 
 
 class Oracle:

@@ -37,13 +37,17 @@ SMALL = {
     "carn": Small({"channels": 8, "blocks": 10}),
     "carn_m": Small({"channels": 8, "blocks": 10, "groups": 4}),
     "dncnn": Small({"channels": 8, "layers": 12}, scales=(1,)),
+    "drsformer": Small({"channels": 8, "blocks": (1, 1, 1, 1), "heads": (1, 1, 2, 4)}, scales=(1,), depth=8),
     "edsr": Small({"channels": 8, "blocks": 10}),
     "fsrcnn": Small({"channels": 8, "shrunk_channels": 4, "mappings": 8}),
     "idn": Small({"channels": 16, "blocks": 10}),
     "rcan": Small({"channels": 8, "groups": 10, "blocks": 1, "reduction": 1}),
-    "vdsr": Small({"channels": 8, "layers": 12}),
     "nafnet": Small({"channels": 4, "encoder": (1, 2), "middle": 1, "decoder": (1, 1)}, scales=(1,), depth=5),
+    "restormer": Small({"channels": 8, "blocks": (1, 1, 1, 1), "refinement": 1}, scales=(1,), depth=8),
     "san": Small({"channels": 8, "groups": 10, "blocks": 1, "reduction": 1, "non_local_reduction": 1}),
+    "swinir": Small({"channels": 8, "depths": (2, 1, 1, 1), "heads": 2, "window": 4}, (1, 2, 3, 4, 8), depth=4),
+    "uformer": Small({"channels": 8, "blocks": (1, 1, 1, 1, 1), "heads": 1, "window": 2}, scales=(1,), depth=9),
+    "vdsr": Small({"channels": 8, "layers": 12}),
 }
 
 SCALES = (2, 3, 4, 8)
@@ -66,7 +70,8 @@ def awake(make: Callable[..., Backbone]) -> Callable[..., Backbone]:
 @awake
 def small(name: str, scale: int, seed: int = 0) -> Backbone:
     torch.manual_seed(seed)
-    return build_backbone(BackboneChoice.model_validate({"name": name} | SMALL[name].arguments), scale)
+    # In evaluation mode: while training, some drop blocks at random.
+    return build_backbone(BackboneChoice.model_validate({"name": name} | SMALL[name].arguments), scale).eval()
 
 
 def smallest(name: str, seed: int = 0) -> Backbone:

@@ -12,7 +12,7 @@ from components.backbones.restormer import Restormer
 from components.backbones.tiling import pad_to_multiple
 from components.backbones.transposed_attention import TransposedAttention
 from components.run.errors import InputError
-from tests.backbones.official import PRECISIONS, Oracle
+from tests.backbones.official import PRECISIONS, Oracle, operations
 
 ORACLE = Oracle("restormer_oracle.npz")
 
@@ -52,6 +52,28 @@ def test_has_the_official_parameters(name, arguments, count):
     network = published(**arguments)
     ORACLE.assert_has_the_official_parameters(network, name)
     assert sum(value.numel() for value in network.parameters()) == count
+
+
+def test_operations_are_the_published_ones():
+    """For 256x256: about 155 G; of the convolutions alone, as other papers count, 140.99 G."""
+    counted = operations(published(), 256, 256)
+    assert counted == pytest.approx(154.88e9, rel=1e-4)
+    products = (
+        2
+        * 65536
+        * sum(
+            blocks * channels**2 // heads / 4**halvings
+            for blocks, channels, heads, halvings in [
+                (4, 48, 1, 0),
+                (12, 192, 4, 2),
+                (8, 384, 8, 3),
+                (6, 96, 2, 1),
+                (6, 96, 2, 1),
+                (4 + 4, 96, 1, 0),
+            ]
+        )
+    )
+    assert counted - products == pytest.approx(140.99e9, rel=1e-4)
 
 
 def test_loads_an_official_file(tmp_path):
