@@ -13,9 +13,9 @@ from components.backbones.committee_weights import load_committee
 from components.backbones.encoder_weights import load_encoder
 from components.backbones.privileged_teacher import load_privileged_teacher
 from components.backbones.weights import describe_backbone, load_backbone
+from components.images.distances import DISTANCES
 from components.methods import MethodChoice, build_method
 from components.methods.method import Distillation, Frozen, Setting
-from components.methods.parts.distances import DISTANCES
 from components.run.errors import InputError
 from components.run.params import typed
 from components.run.step import run_step

@@ -10,9 +10,9 @@ from pydantic import Field, field_validator
 from components.backbones.aggregator import Aggregator
 from components.backbones.committee import Committee
 from components.backbones.committee_weights import load_panel, save_committee
+from components.images.distances import DISTANCES
 from components.images.store import Store
 from components.methods.method import Frozen
-from components.methods.parts.distances import DISTANCES
 from components.run.errors import InputError
 from components.run.files import write_json, written_whole
 from components.run.params import Params, bind

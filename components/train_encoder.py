@@ -11,7 +11,7 @@ from components.backbones.feature_space import FeatureSpace
 from components.backbones.vq_autoencoder import VqAutoencoder
 from components.backbones.vqgan import VqganEncoder
 from components.backbones.weights import save_network
-from components.methods.parts.distances import DISTANCES
+from components.images.distances import DISTANCES
 from components.run.errors import InputError
 from components.run.files import write_json, written_whole
 from components.run.params import Params, bind, without_nulls

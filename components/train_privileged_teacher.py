@@ -8,7 +8,7 @@ from components.backbones.privileged_teacher import (
     build_privileged_teacher,
     describe_privileged_teacher,
 )
-from components.methods.parts.distances import DISTANCES
+from components.images.distances import DISTANCES
 from components.run.files import write_json
 from components.run.params import Params
 from components.run.step import run_step

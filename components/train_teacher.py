@@ -8,8 +8,8 @@ import torch
 from components.backbones import build_backbone
 from components.backbones.backbone import Backbone
 from components.backbones.weights import describe_backbone, load_published
+from components.images.distances import DISTANCES
 from components.methods.method import Setting
-from components.methods.parts.distances import DISTANCES
 from components.methods.scratch import Scratch
 from components.run.step import run_step
 from components.run.tracking.recorder import current

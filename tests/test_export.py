@@ -1,7 +1,6 @@
 """`export`: the same network at any size, in three precisions, and what each loses."""
 
 import json
-from fractions import Fraction
 from unittest import mock
 
 import numpy as np
@@ -23,8 +22,6 @@ from components.exporting.graph import TOLERANCE, to_bytes, to_onnx
 from components.exporting.opening import open_network
 from components.exporting.session import INPUT, OUTPUT, OnnxNetwork
 from components.exporting.variants import halved, quantised
-from components.images.bicubic_tensors import resize_batch
-from components.images.enlargement import enlarge_batch
 from components.images.files import read_image
 from components.run.errors import InputError
 from components.run.files import sha256_of
@@ -107,13 +104,6 @@ def test_a_network_that_onnx_has_no_word_for_is_refused():
 
     with pytest.raises(InputError, match="Determined: has no ONNX graph"):
         to_onnx(Determined(1).eval(), {"scale": "1"})
-
-
-@pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
-@pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 3), (20, 31)])
-def test_the_enlargement_inside_of_a_graph_is_matlabs(scale, size):
-    images = torch.rand(2, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(enlarge_batch(images, scale), resize_batch(images, Fraction(scale)), rtol=0, atol=1e-12)
 
 
 def test_half_precision_and_integers_stay_near():

@@ -144,9 +144,9 @@ class San(Backbone):
     """SAN; official parameter names (`gamma`, `RG.{g}.*`, `conv_last`, `non_local.*`, `head.0`, `tail.*`).
 
     Head, non-local attention, residual groups, the same non-local attention again, global skip, sub-pixel upsampling.
-    A stage is a group with the share-source skip, and the last ends with the non-local attention: at depths 0.35, 0.7
-    and 1 a teacher of 20 groups is tapped where FAKD taps it, a student of 6 at 0.327, 0.655 and 1. The global skip
-    comes behind the last stage, as there; `leave` adds it. Any size is allowed.
+    A stage is a group with the share-source skip, and the last ends with the non-local attention: the depths 0.35, 0.7
+    and 1 tap a teacher of 20 groups and a student of 6 where FAKD taps them. The global skip comes behind the last
+    stage, as there; `leave` adds it and upsamples. Any size is allowed.
 
     What the official network holds but never uses (`RG.{g}.gamma`, `conv_last`, `non_local.soca`), or what cancels out
     (the bias of `phi`), is here with its name, so that weights load and parameters count as published, but is not

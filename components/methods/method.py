@@ -15,7 +15,7 @@ from components.backbones.backbone import Backbone
 from components.backbones.committee import Committee
 from components.backbones.feature_space import FeatureSpace
 from components.backbones.privileged_teacher import PrivilegedTeacher
-from components.methods.parts.distances import Distance
+from components.images.distances import Distance
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from components.backbones.aggregator import Aggregator
 from components.backbones.committee import Panel
+from components.images.distances import Distance
 from components.methods.method import Batch, Frozen, Method
-from components.methods.parts.distances import Distance
 
 
 class Aggregation(Method[Aggregator]):

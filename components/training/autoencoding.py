@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from components.backbones.vq_autoencoder import VqAutoencoder
+from components.images.distances import Distance
 from components.images.metrics import psnr, quantise
 from components.images.store import Image, Store
 from components.methods.method import Batch, Method, batch_rows
-from components.methods.parts.distances import Distance
 from components.methods.parts.draws import generator
 from components.run.errors import InputError
 from components.training.loop import Row

@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from components.backbones import BackboneChoice
-from components.methods.parts.distances import DistanceName
+from components.images.distances import DistanceName
 from components.run.params import Params
 from components.training.recipe import Training
 

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from components.backbones.privileged_teacher import PrivilegedTeacher
+from components.images.distances import Distance
 from components.images.store import Store
 from components.methods.method import Batch, Method
 from components.methods.parts.cascade import finish
-from components.methods.parts.distances import Distance
 from components.tasks.evaluation import network_restorer
 from components.tasks.task import Task
 from components.training.loop import Row

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from components.images.distances import DistanceName
 from components.images.progression import Progression, Sizes
-from components.methods.parts.distances import DistanceName
 from components.run.params import Params, without_nulls
 
 Positive = Annotated[int, Field(gt=0)]

@@ -13,10 +13,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from components.images.distances import DISTANCES, psnr_loss
 from components.images.metrics import psnr
 from components.methods import METHODS, build_method
 from components.methods.method import Frozen, Setting
-from components.methods.parts.distances import DISTANCES, psnr_loss
 from tests.training import tiny
 
 ORACLE = np.load(Path(__file__).with_name("distances_oracle.npz"))

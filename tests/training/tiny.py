@@ -14,11 +14,11 @@ from components.backbones.edsr import Edsr
 from components.backbones.privileged_teacher import PrivilegedTeacher
 from components.backbones.vq_autoencoder import VqAutoencoder
 from components.backbones.vqgan import VqganEncoder
+from components.images.distances import DISTANCES
 from components.images.patches import TrainingPatches
 from components.images.store import Pair, Store, StoreWriter
 from components.methods import METHODS, MethodChoice, build_method
 from components.methods.method import Batch, Frozen, Setting
-from components.methods.parts.distances import DISTANCES
 from components.run.params import read_params
 from components.tasks.sr import SuperResolution
 from components.training.distribution import start
