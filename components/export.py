@@ -70,7 +70,7 @@ def export(
     Raises:
         InputError: the network can't be written as ONNX, or the graph is not the network.
     """
-    restoration = build_task(task)
+    restoration = build_task(task, raw)
     entries = read_manifest(manifest)
     network = load_backbone(student)
     facts = describe(

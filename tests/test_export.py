@@ -26,17 +26,11 @@ from components.images.files import read_image
 from components.run.errors import InputError
 from components.run.files import sha256_of
 from components.run.step import parse
+from tests.backbones.test_backbones import smallest
 from tests.small_project import STUDENT, TEACHER, SmallProject, luma_psnr
 from tests.training import tiny
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-SMALL = {
-    "edsr": {"channels": 8, "blocks": 1},
-    "rcan": {"channels": 8, "groups": 1, "blocks": 1, "reduction": 2},
-    "fsrcnn": {"channels": 8, "shrunk_channels": 4, "mappings": 1},
-}
-"""Arguments that make a backbone quick here; one without is built as it is."""
 
 
 class Windows(Backbone):
@@ -69,13 +63,9 @@ class BySize(Windows):
 
 
 def networks():
-    for name, make in BACKBONES.items():
-        for scale in (2, 3, 1):
-            try:
-                torch.manual_seed(0)
-                yield pytest.param(make(scale, **SMALL.get(name, {})).eval(), id=f"{name} x{scale}")
-            except InputError:
-                continue
+    for name in sorted(BACKBONES.keys() - {"san"}):
+        # Where the k largest of DRSformer's attention are a tie, rounding chooses; this seed's are none.
+        yield pytest.param(smallest(name, seed=2), id=name)
     for scale in (1, 2):
         yield pytest.param(Windows(scale).eval(), id=f"windows x{scale}")
 
@@ -89,7 +79,12 @@ def test_a_graph_is_the_network_at_every_size(network):
         with torch.inference_mode():
             expected = run_padded(network, image)
         assert session(image).shape == expected.shape
-        assert (session(image) - expected).abs().max() < TOLERANCE
+        assert (session(image) - expected).abs().max() < TOLERANCE * expected.abs().max().clamp(min=1)
+
+
+def test_san_is_refused_since_its_crop_of_the_middle_can_not_be_traced():
+    with pytest.raises(InputError, match="San: has no ONNX graph"):
+        to_onnx(smallest("san"), {"scale": "2"})
 
 
 def test_a_network_that_decides_by_size_is_refused():
@@ -109,7 +104,7 @@ def test_a_network_that_onnx_has_no_word_for_is_refused():
 def test_half_precision_and_integers_stay_near():
     """A network whose result is near its input, as a trained one's is."""
     torch.manual_seed(0)
-    network = build_backbone(BackboneChoice(name="fsrcnn", **SMALL["fsrcnn"]), 2).eval()
+    network = build_backbone(BackboneChoice(name="fsrcnn", channels=8, shrunk_channels=4, mappings=1), 2).eval()
     graph = to_onnx(network, {"scale": "2", "told": "yes"})
     photograph = skimage.data.astronaut()[:96, 160:256]
     image = torch.from_numpy(photograph / np.float32(255)).permute(2, 0, 1)[None]

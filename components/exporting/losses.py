@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from components.backbones.tiling import Span, restored_bands
 from components.exporting.opening import Network
 from components.images.manifest import Entry
 from components.images.metrics import quantise
+from components.images.pixels import Degraded, to_float
 from components.run.errors import InputError
 from components.run.progress import progress
 from components.tasks.evaluation import read_pair
@@ -20,10 +20,9 @@ from components.tasks.task import Image, Task
 _DIGITS = 3
 
 
-def restore_image(network: Network, degraded: Image) -> Image:
+def restore_image(network: Network, degraded: Degraded) -> Image:
     """Restore an image of any size and round it to 8 bits, in tiles where it is large."""
-    image = torch.from_numpy(degraded).permute(2, 0, 1).unsqueeze(0).float() / 255
-
+    image = torch.from_numpy(to_float(degraded)).permute(2, 0, 1).unsqueeze(0)
     height, width = degraded.shape[:2]
 
     def run(rows: Span, columns: Span) -> torch.Tensor:
@@ -69,9 +68,7 @@ def measure_variants(
     }
 
 
-def calibration_crops(
-    entries: Sequence[Entry], raw: Path, task: Task, count: int, side: int
-) -> list[NDArray[np.uint8]]:
+def calibration_crops(entries: Sequence[Entry], raw: Path, task: Task, count: int, side: int) -> list[Degraded]:
     """Crops of the degraded validation images in turn, each drawn by its own number.
 
     Args:

@@ -12,6 +12,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from components.exporting.session import INPUT
+from components.images.pixels import Degraded, to_float
 
 
 def halved(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -26,7 +27,7 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
     return smaller
 
 
-def quantised(model: onnx.ModelProto, crops: Sequence[NDArray[np.uint8]]) -> onnx.ModelProto:
+def quantised(model: onnx.ModelProto, crops: Sequence[Degraded]) -> onnx.ModelProto:
     """The graph with its convolutions on 8-bit integers.
 
     Static: the range of every value is the smallest that holds what the calibration crops showed, and a black and a
@@ -35,9 +36,9 @@ def quantised(model: onnx.ModelProto, crops: Sequence[NDArray[np.uint8]]) -> onn
 
     Args:
         model: the graph.
-        crops: degraded images, `h w 3` RGB, 0..255.
+        crops: degraded images, `h w 3` RGB.
     """
-    extremes = [np.full_like(crops[0], level) for level in (0, 255)]
+    extremes = [np.full(crops[0].shape, level, np.uint8) for level in (0, 255)]
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "graph.onnx"), Path(folder, "quantised.onnx")
         onnx.save(model, source)
@@ -66,11 +67,11 @@ def quantised(model: onnx.ModelProto, crops: Sequence[NDArray[np.uint8]]) -> onn
 class _Crops(CalibrationDataReader):  # type: ignore[misc]  # without types
     """Calibration crops, one by one, as the graph takes them."""
 
-    def __init__(self, crops: Sequence[NDArray[np.uint8]]) -> None:
+    def __init__(self, crops: Sequence[Degraded]) -> None:
         self._waiting = iter(crops)
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
         crop = next(self._waiting, None)
         if crop is None:
             return None
-        return {INPUT: np.ascontiguousarray(crop.transpose(2, 0, 1)[None].astype(np.float32) / 255)}
+        return {INPUT: np.ascontiguousarray(to_float(crop).transpose(2, 0, 1)[None])}

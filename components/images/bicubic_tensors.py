@@ -25,7 +25,8 @@ def resize_batch(images: Tensor, scale: Fraction) -> Tensor:
     """
     if (torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export()) and scale.denominator == 1:
         weights = images.new_tensor(_phases(scale.numerator))
-        return _enlarge_last(_enlarge_last(images.mT, weights).mT, weights)
+        rows = _enlarge_last(images.transpose(-1, -2), weights).transpose(-1, -2)
+        return _enlarge_last(rows, weights)
     height, width = images.shape[-2:]
     rows, columns = (_matrix(side, scale).to(images.device, images.dtype) for side in (height, width))
     return rows @ images @ columns.T

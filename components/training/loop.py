@@ -9,6 +9,7 @@ from typing import Generic, cast
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
@@ -117,17 +118,9 @@ def train(
         step = batch.step
         # Dropout and its kin draw from the global generator: seeded by the step, a resumed run draws the same.
         torch.manual_seed(mixed(recipe.seed, step, accelerator.process_index))
-        losses: dict[str, Tensor] = {}
-        for part in range(method.parts):
-            found = wrapped(batch._replace(part=part))
-            accelerator.backward(_weighted(found, weights))
-            if recipe.clip_norm:
-                accelerator.clip_grad_norm_(trainee.parameters(), recipe.clip_norm)
-            optimiser.step()
-            losses |= found
+        losses = _descend(accelerator, wrapped, optimiser, batch, weights, method.parts, recipe.clip_norm)
         learning_rate = float(schedule.get_last_lr()[0])
         schedule.step()
-        optimiser.zero_grad(set_to_none=True)
         average.update_parameters(network)
         method.follow(step, network, averaged)
 
@@ -135,32 +128,44 @@ def train(
         last = step == recipe.steps
         logs = step % recipe.log_every == 0 or last
         if logs:
-            row = {"step": float(step), "learning_rate": learning_rate, **meter.means()}
-            trained.history.append(row)
-            watch.row(row)
+            trained.history.append({"step": float(step), "learning_rate": learning_rate, **meter.means()})
+            watch.row(trained.history[-1])
             if shown:
                 images = shown.rate(step) * recipe.batch_at(step)
-                shown.advance_to(step, loss=f"{row[TOTAL]:.4f}", images=f"{images:.0f}/s")
+                shown.advance_to(step, loss=f"{trained.history[-1][TOTAL]:.4f}", images=f"{images:.0f}/s")
         if step % recipe.validate_every == 0 or last:
             trained.validation.append({"step": step, **validate(averaged)})
             watch.validated(trained.validation[-1], averaged)
         if logs and accelerator.is_main_process and not last and monotonic() - saved >= checkpoint_seconds:
             saved = monotonic()
-            save_checkpoint(
-                checkpoint,
-                {
-                    "trainee": trainee.state_dict(),
-                    "average": average.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                    "schedule": schedule.state_dict(),
-                    "history": trained.history,
-                    "validation": trained.validation,
-                    "step": step,
-                },
-            )
+            states = {"trainee": trainee, "average": average, "optimiser": optimiser, "schedule": schedule}
+            kept = {"history": trained.history, "validation": trained.validation, "step": step}
+            save_checkpoint(checkpoint, {name: part.state_dict() for name, part in states.items()} | kept)
     if shown:
         shown.close()
     return trained
+
+
+def _descend(
+    accelerator: Accelerator,
+    wrapped: nn.Module,
+    optimiser: Optimizer,
+    batch: Batch,
+    weights: Mapping[str, float],
+    parts: int,
+    clip_norm: float | None,
+) -> dict[str, Tensor]:
+    """Take the optimiser's step, or steps, of one batch, and return the losses of all of its parts."""
+    losses: dict[str, Tensor] = {}
+    for part in range(parts):
+        found = wrapped(batch._replace(part=part))
+        accelerator.backward(_weighted(found, weights))
+        if clip_norm:
+            accelerator.clip_grad_norm_(wrapped.parameters(), clip_norm)
+        optimiser.step()
+        losses |= found
+    optimiser.zero_grad(set_to_none=True)
+    return losses
 
 
 def _weighted(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:

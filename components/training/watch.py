@@ -85,9 +85,9 @@ def sample_on(store: Store, task: Task) -> Callable[[Backbone], bytes]:
 
     def restored(network: Backbone) -> bytes:
         record = store.records("validation")[0]
-        degraded, clean = store.whole(record)
-        if degraded is None:
-            degraded = task.degrade_for_test(clean, np.random.default_rng(int(record.key)))
+        stored, clean = store.whole(record)
+        random = np.random.default_rng(int(record.key))
+        degraded = task.degrade_for_test(clean, random) if stored is None else stored
         height, width = (min(_SIDE, side) for side in degraded.shape[:2])
         top, left = (degraded.shape[0] - height) // 2, (degraded.shape[1] - width) // 2
         part = degraded[top : top + height, left : left + width]
