@@ -66,7 +66,7 @@ class TestReleasedEncoder:
         torch.save(self.checkpoint(), tmp_path / "last.ckpt")
         network, expected = small_encoder(), small_encoder()
         fill(expected)
-        assert load_released_encoder(network, tmp_path / "last.ckpt") == "state_dict"
+        assert load_released_encoder(network, tmp_path / "last.ckpt") == "state_dict of a .ckpt"
         assert_same(network, expected)
 
     @pytest.mark.parametrize("name", ["encoder.conv_in.weight", "quant_conv.bias", "quantize.embedding.weight"])

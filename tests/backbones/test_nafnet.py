@@ -106,7 +106,7 @@ def test_the_official_checkpoint_loads(tmp_path: Path) -> None:
     layout = {name: tuple(map(int, sizes)) for name, *sizes in map(str.split, ORACLE["keys"].tolist())}
     torch.save({"params": {name: parameter(name, shape) for name, shape in layout.items()}}, tmp_path / "NAFNet.pth")
     network = Nafnet(1, 8, (1, 2), 1, (2, 1))
-    assert load_published(network, tmp_path / "NAFNet.pth") == "params"
+    assert load_published(network, tmp_path / "NAFNet.pth") == "params of a .pth"
     assert list(network.state_dict()) == list(layout)
     for name, value in network.state_dict().items():
         assert torch.equal(value, parameter(name, layout[name]).float())
