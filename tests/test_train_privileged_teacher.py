@@ -117,6 +117,6 @@ def test_a_wrong_param_is_refused_by_its_key(change, said, project):
 
 
 def test_the_students_backbone_is_checked(project):
-    project.params["students"]["sr"]["backbone"] = STUDENT | {"name": "swinir"}
-    with pytest.raises(InputError, match=r"students\.sr\.backbone.*'swinir'"):
+    project.params["students"]["sr"]["backbone"] = STUDENT | {"name": "hat"}
+    with pytest.raises(InputError, match=r"students\.sr\.backbone.*'hat'"):
         project.run(train_privileged_teacher)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from components.images.metrics import to_luma
 from components.reporting.findings import Findings
-from components.reporting.pictures import Picture, eight_bits, error_map, error_scale, photograph
+from components.reporting.pictures import Picture, error_map, error_scale, photograph
 from components.reporting.places import Place, read_clean, read_restored
 from components.reporting.wording import decibels
 from components.tasks.task import Image
@@ -92,7 +92,7 @@ def _cut(findings: Findings, place: Place, raw: Path) -> _Cuts:
     restored = {one.name: place.cut(read_restored(one, place.entry)) for one in findings.contenders}
     return _Cuts(
         place=place,
-        degraded=place.cut(eight_bits(degraded), scale).repeat(scale, axis=0).repeat(scale, axis=1),
+        degraded=place.cut(degraded, scale).repeat(scale, axis=0).repeat(scale, axis=1),
         clean=part,
         overview=_overview(clean, place),
         restored=restored,

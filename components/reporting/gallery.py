@@ -6,7 +6,7 @@ from pathlib import Path
 
 from components.images.manifest import Entry
 from components.reporting.findings import Findings, Quality
-from components.reporting.pictures import Picture, eight_bits, whole_photograph
+from components.reporting.pictures import Picture, whole_photograph
 from components.reporting.places import choose_places, read_clean, read_restored
 from components.reporting.wording import decibels, similarity
 from components.run.progress import progress
@@ -104,7 +104,7 @@ def _shot(findings: Findings, entry: Entry, side: int, raw: Path, number: int) -
         if whole
         else f"rows {place.top} to {place.top + place.height}, columns {place.left} to {place.left + place.width}"
     )
-    shown = place.cut(eight_bits(degraded), findings.task.scale)
+    shown = place.cut(degraded, findings.task.scale)
     cuts: list[tuple[str, Quality | None, Image]] = [("degraded", None, shown)]
     cuts += [(one.name, one.images[entry.key], place.cut(read_restored(one, entry))) for one in findings.contenders]
     cuts.append(("clean", None, place.cut(clean)))

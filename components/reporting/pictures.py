@@ -5,7 +5,6 @@ import io
 import re
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any
 
 import cv2
 import numpy as np
@@ -55,11 +54,6 @@ def whole_photograph(file: str, image: Image, alt: str) -> Picture:
     buffer = io.BytesIO()
     PillowImage.fromarray(image).save(buffer, format="WEBP", lossless=True, quality=60, method=4)
     return Picture(file, buffer.getvalue(), alt, image.shape[1], image.shape[0])
-
-
-def eight_bits(image: NDArray[Any]) -> Image:
-    """An image of 0..255 as it is shown: a degraded one that a task keeps in floating point is clipped and rounded."""
-    return image if image.dtype == np.uint8 else np.rint(np.clip(image, 0, 255)).astype(np.uint8)
 
 
 def photograph(file: str, image: Image, alt: str) -> Picture:

@@ -130,7 +130,7 @@ def test_the_official_checkpoint_loads(scale: int, tmp_path: Path) -> None:
     layout = {name: tuple(map(int, sizes)) for name, *sizes in map(str.split, ORACLE[f"x{scale}_keys"].tolist())}
     torch.save({name: parameter(name, shape) for name, shape in layout.items()}, tmp_path / "SAN.pt")
     network = San(scale, 16, 2, 2, 4, 8)
-    assert load_published(network, tmp_path / "SAN.pt") == "state_dict"
+    assert load_published(network, tmp_path / "SAN.pt") == "state_dict of a .pt"
     assert list(network.state_dict()) == [name for name in layout if not name.startswith(FIXED)]
     for name, value in network.state_dict().items():
         assert torch.equal(value, parameter(name, layout[name]).float())

@@ -26,6 +26,9 @@ LAST = {
 }
 DECIBELS = 30
 
+# With several threads torch has another convolution for large images on the CPU, and compiles anew.
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def built(name: str) -> Backbone:
     torch.manual_seed(0)
@@ -44,7 +47,6 @@ def images(network: Backbone, *sizes: tuple[int, int]) -> list[Tensor]:
 @torch.no_grad()
 def test_compiled_it_is_one_graph_for_images_of_any_size(name):
     network = built(name)
-    # Large enough for one kind of convolution: below 20,480 values torch has another on the CPU, and compiles anew.
     first, wider, higher = images(network, (4, 3), (3, 5), (5, 4))
     torch._dynamo.reset()
     compiled = torch.compile(network, fullgraph=True, backend="eager", dynamic=True)

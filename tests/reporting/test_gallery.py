@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.images.files import write_png
+from components.images.files import read_image, write_png
 from components.reporting.comparison import compare
 from components.reporting.findings import Quality
 from components.reporting.gallery import Limits, make_gallery
-from components.reporting.pictures import eight_bits
 from components.reporting.places import Place, read_clean
-from components.tasks.task import Task
+from components.tasks.denoise import Denoising
 from tests.reporting.findings import entry, findings
 
 SCORES = {"bicubic": 30.0, "scratch": 31.0, "dckd": 31.5, "teacher": 32.0}
@@ -82,44 +81,17 @@ def test_of_a_large_image_the_part_is_shown_in_which_the_networks_differ_most(fo
     np.testing.assert_array_equal(pixels(shot.views[0]), degraded[28:60, 68:100])
 
 
-class Noise(Task):
-    """A task of equal size whose degraded images are in floating point, beyond 0..255."""
-
-    packed = False
-    scale = 1
-    protocol = "made up"
-
-    def crop(self, clean):
-        return clean
-
-    def degrade(self, clean, random):
-        return (clean + random.normal(0, 60, clean.shape)).astype(np.float32)
-
-    def baseline(self, degraded):
-        return eight_bits(degraded)
-
-    def measure(self, restored, clean):
-        return {"psnr": 30.0, "ssim": 0.9}
-
-
-def test_a_task_of_equal_size_with_noise_in_floating_point_is_shown(found, raw):
-    noisy = dataclasses.replace(found, task=Noise())
+def test_a_task_of_equal_size_with_noise_in_floating_point_is_shown_as_it_would_be_saved(found, raw):
+    noisy = dataclasses.replace(found, task=Denoising(sigma=60))
+    clean = read_image(raw / ENTRIES[0].clean)
+    degraded = noisy.task.degrade_for_test(clean, np.random.default_rng(0))
+    assert degraded.min() < 0
+    assert degraded.max() > 1
+    saved = np.clip(np.rint(degraded * 255), 0, 255)
     gallery = make_gallery(noisy, Limits(9, 64, 9.0), raw)
     shot = next(one for one in gallery.shots if one.key == "only/a")
-    degraded, _ = read_clean(noisy, ENTRIES[0], raw)
-    assert degraded.dtype == np.float32
-    assert degraded.min() < 0
-    assert degraded.max() > 255
-    np.testing.assert_array_equal(pixels(shot.views[0]), np.clip(np.rint(degraded), 0, 255))
+    np.testing.assert_array_equal(pixels(shot.views[0]), saved)
     (comparison,) = compare(noisy, [Place(ENTRIES[0], 3, 5, 33, 35, 0.0)], raw).comparisons
     shown = np.asarray(Image.open(io.BytesIO(comparison.panels[0].picture.data)))
-    np.testing.assert_array_equal(shown, np.clip(np.rint(degraded), 0, 255)[3:36, 5:40])
+    np.testing.assert_array_equal(shown, saved[3:36, 5:40])
     assert comparison.panels[0].below == "input"
-
-
-def test_a_degraded_image_in_floating_point_is_shown_clipped_and_rounded():
-    noisy = np.array([[[-30.0, 0.4, 127.6], [255.4, 300.0, 12.0]]], dtype=np.float32)
-    assert eight_bits(noisy).tolist() == [[[0, 0, 128], [255, 255, 12]]]
-    assert eight_bits(noisy).dtype == np.uint8
-    whole = np.zeros((2, 2, 3), np.uint8)
-    assert eight_bits(whole) is whole
