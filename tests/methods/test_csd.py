@@ -13,6 +13,7 @@ import torch
 
 from components.backbones.edsr import Edsr
 from components.backbones.rcan import Rcan
+from components.backbones.san import San
 from components.backbones.vgg import Vgg19
 from components.methods import build_method
 from components.methods.csd import Csd, other_samples
@@ -186,3 +187,19 @@ class TestVgg19:
             (512, 2, 3),
         ]
         assert all((tap >= 0).all() for tap in taps)
+
+
+def test_what_the_student_does_not_train_the_wide_network_does_not_either():
+    """SAN holds parameters that nothing uses: trained, several processes would wait for their gradient forever."""
+    arguments = {"groups": 1, "blocks": 1, "reduction": 4}
+    student = San(2, channels=8, **arguments)
+    setting = Setting(
+        student,
+        frozenset({"reconstruction", "wide_reconstruction"}),
+        0,
+        build=lambda **changes: San(2, **arguments | changes),
+    )
+    method = Csd(setting, wide={"channels": 16})
+    sum(method(student, tiny.batch()).values()).backward()
+    trained = [*method.named_parameters(), *student.named_parameters()]
+    assert [name for name, value in trained if value.requires_grad and value.grad is None] == []
