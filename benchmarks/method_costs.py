@@ -28,7 +28,7 @@ class Settings(TypedDict):
 
 
 def measure(name: str, settings: Settings) -> dict[str, float] | str:
-    """Seconds of a step and the peak in MB, or why there is none. This process stays small: its peak is inherited."""
+    """Seconds of a step and the peak in MB, or why there is none."""
     command = [sys.executable, "-m", "benchmarks.method_step", name]
     run = subprocess.run(command, input=json.dumps(settings), capture_output=True, text=True, check=False)
     if run.returncode:

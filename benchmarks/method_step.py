@@ -1,9 +1,10 @@
 """Measures training steps of one method: `python -m benchmarks.method_step NAME`, the settings as JSON at its input."""
 
 import json
-import resource
+import re
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
 from unittest import mock
@@ -59,11 +60,16 @@ def measure(name: str, settings: Settings) -> dict[str, float]:
         if device.type == "cuda":
             torch.cuda.synchronize()
         times.append(perf_counter() - began)
-    on_gpu = device.type == "cuda"
-    kilobytes = (
-        torch.cuda.max_memory_allocated() / 1024 if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    )
-    return {"seconds": min(times[1:]), "memory": kilobytes / 1024}
+    peak = torch.cuda.max_memory_allocated() / 1024 if device.type == "cuda" else _own_peak()
+    return {"seconds": min(times[1:]), "memory": peak / 1024}
+
+
+def _own_peak() -> float:
+    """Most kilobytes that this process held. `getrusage` would count its parent's from before `exec`, too."""
+    found = re.search(r"^VmHWM:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    if not found:
+        raise OSError("/proc/self/status has no line 'VmHWM: ... kB': memory is measured on Linux only.")
+    return float(found[1])
 
 
 if __name__ == "__main__":

@@ -39,6 +39,13 @@ def test_a_method_that_fails_says_why_in_place_of_a_measurement():
     assert "'channel' compares channels one by one" in measure("fakd", wrong)
 
 
+def test_the_peak_is_of_the_step_and_not_of_the_process_that_starts_it():
+    ballast = bytearray(2 * 10**9)
+    ballast[::4096] = b"x" * len(ballast[::4096])
+    measured = measure("logits", settings(batch=1, patch=8))
+    assert measured["memory"] < 1000
+
+
 @pytest.mark.slow
 def test_fakd_at_the_papers_size_takes_at_most_1_gb_above_logits():
     """Batch 16, 48 degraded pixels, three taps of 64 channels: held whole, the affinities take twice that."""
