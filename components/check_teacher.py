@@ -11,14 +11,28 @@ from components.run.files import sha256_of, write_json, written_whole
 from components.run.step import run_step
 from components.run.tracking.recorder import current
 from components.tasks import TaskChoice, build_task
-from components.tasks.evaluation import best_device, evaluate_images, network_restorer, test_entries, write_scores
+from components.tasks.evaluation import (
+    best_device,
+    evaluate_images,
+    network_restorer,
+    test_entries,
+    write_scores,
+    write_speed,
+)
 from components.training.networks import Expected, Teacher
 
 _LOG = logging.getLogger(__name__)
 
 
 def check_teacher(
-    task: TaskChoice, teacher: Teacher, network: Path, manifest: Path, raw: Path, scores: Path, details: Path
+    task: TaskChoice,
+    teacher: Teacher,
+    network: Path,
+    manifest: Path,
+    raw: Path,
+    scores: Path,
+    details: Path,
+    speed: Path,
 ) -> None:
     """Measure teacher and baseline on the test images, and refuse a teacher below its expected score.
 
@@ -30,6 +44,8 @@ def check_teacher(
         raw: folder of fetched sources.
         scores: JSON file to write: each set's scores of teacher and baseline, the teacher's cost and sha256.
         details: folder to write `teacher.csv`, `baseline.csv` (one row an image) and the restored images to.
+        speed: JSON file to write the teacher's measured time to; it differs in every run, so it is no output that DVC
+            hashes.
 
     Raises:
         InputError: the teacher's PSNR is below the expected one minus its tolerance, or none is expected; nothing is
@@ -39,7 +55,8 @@ def check_teacher(
         raise InputError("params.yaml: teachers.expected: missing; write {dataset: ..., psnr: ..., tolerance: ...}.")
     restoration = build_task(task, raw)
     entries = list(test_entries(read_manifest(manifest)))
-    loaded = load_backbone(network).to(best_device())
+    device = best_device()
+    loaded = load_backbone(network).to(device)
     with written_whole(details) as partial:
         partial.mkdir()
         found = {
@@ -62,6 +79,7 @@ def check_teacher(
             "sha256": sha256_of(network),
         },
     )
+    write_speed(speed, found["teacher"], device)
 
 
 def _refuse_weak(expected: Expected, sets: dict[str, dict[str, float]]) -> None:

@@ -3,8 +3,6 @@
 import logging
 from pathlib import Path
 
-import torch
-
 from components.backbones.cost import count_flops, count_parameters
 from components.backbones.weights import load_backbone
 from components.images.manifest import read_manifest
@@ -12,7 +10,14 @@ from components.run.files import read_json, write_json, written_whole
 from components.run.step import run_step
 from components.run.tracking.recorder import current
 from components.tasks import TaskChoice, build_task
-from components.tasks.evaluation import best_device, evaluate_images, network_restorer, test_entries, write_scores
+from components.tasks.evaluation import (
+    best_device,
+    evaluate_images,
+    network_restorer,
+    test_entries,
+    write_scores,
+    write_speed,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -51,14 +56,7 @@ def evaluate(
             **cost,
         },
     )
-    write_json(
-        speed,
-        {
-            "seconds_per_megapixel": found.seconds_per_megapixel,
-            "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-            "threads": torch.get_num_threads(),
-        },
-    )
+    write_speed(speed, found, device)
     for name, values in found.sets().items():
         _LOG.info("%s: %.2f dB, SSIM %.4f", name, values["psnr"], values["ssim"])
         current().metrics({f"test/{name}/{score}": value for score, value in values.items()})

@@ -1,4 +1,4 @@
-"""The report's page with what differs in every run: revision, dvc.lock, hardware, latency."""
+"""The report's page with what differs in every run: revision, dvc.lock, hardware, latency, durations, exports."""
 
 import argparse
 import json
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pipeline.graph import Stage
 
 _LOCK = Path("dvc.lock")
+_DURATIONS = Path(".cache/durations")
+_EXPORT = "-export"  # ends the name of what `export` measured beside what `evaluate` did
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,13 +35,15 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         PipelineError: no such stage, or one that makes no page, or its command fails.
     """
-    from pipeline.graph import read_graph  # noqa: PLC0415 -- DVC takes a second
+    from pipeline.graph import read_graph, select  # noqa: PLC0415 -- DVC takes a second
     from pipeline.say import say  # noqa: PLC0415
 
-    for name, words, task in pages_of(read_graph(Path()), arguments.stage, arguments.output):
+    graph = read_graph(Path())
+    for name, words, task in pages_of(graph, arguments.stage, arguments.output):
+        stages = [stage.name for stage in select(graph, [name])]
         with TemporaryDirectory() as folder:
             file = Path(folder, "circumstances.json")
-            file.write_text(json.dumps(circumstances(task)), encoding="utf-8")
+            file.write_text(json.dumps(circumstances(task, stages)), encoding="utf-8")
             ended = subprocess.run([*words, "--circumstances", str(file)], check=False)
         if ended.returncode:
             raise PipelineError(f"{name}: its command ended with {ended.returncode}.")
@@ -69,18 +73,39 @@ def pages_of(graph: Sequence["Stage"], target: str, output: Path) -> list[tuple[
     return found
 
 
-def circumstances(task: str) -> dict[str, Any]:
-    """Revision, lock, time, and what `evaluate` measured of each method's speed, as far as there is any."""
+def circumstances(task: str, stages: Sequence[str]) -> dict[str, Any]:
+    """Revision, lock, time, what was measured of speeds and exports, and how long the stages took, as far as known."""
     from pipeline.git import project_git  # noqa: PLC0415
 
     git = project_git(Path())
     commit = git.commit("HEAD") if git else None
     changed = bool(git and commit and git.run("--work-tree=.", "status", "--porcelain", "--untracked-files=no"))
     files = sorted(Path("data/speed", task).glob("*.json"))
+    methods = [file.stem.removesuffix(_EXPORT) for file in files if file.stem.endswith(_EXPORT)]
+    durations = {stage: _DURATIONS / f"{stage}.json" for stage in stages}
     return {
         "revision": commit or "",
         "changed": changed,
         "lock": sha256(_LOCK.read_bytes()).hexdigest() if _LOCK.exists() else "",
         "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "speed": {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files},
+        "durations": {stage: _read(file)["seconds"] for stage, file in durations.items() if file.exists()},
+        "speed": {file.stem: _read(file) for file in files if not file.stem.endswith(_EXPORT)},
+        "exports": {method: found for method in methods if (found := _export(task, method))},
     }
+
+
+def _export(task: str, method: str) -> dict[str, Any] | None:
+    """What `export` measured of a student's files."""
+    costs, losses = (
+        Path("data/speed", task, f"{method}{_EXPORT}.json"),
+        Path("data/exports", task, method, "losses.json"),
+    )
+    if not (costs.exists() and losses.exists()):
+        return None
+    found = _read(losses)
+    sizes = {name: values.pop("bytes") for name, values in found.items()}
+    return {**_read(costs), "sizes": sizes, "losses": found}
+
+
+def _read(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))

@@ -40,6 +40,13 @@ def test_leaves_the_scores_of_teacher_and_baseline_by_set_and_what_the_teacher_c
     assert scores["flops"] == 9 * (640 * 360 * small + 1280 * 720 * 8 * 3)
 
 
+def test_the_teachers_time_is_written_beside_what_dvc_hashes(project):
+    project.run(check_teacher)
+    speed = json.loads((project.folder / "speed").read_text())
+    assert set(speed) == {"seconds_per_megapixel", "device", "threads"}
+    assert speed["seconds_per_megapixel"] > 0
+
+
 @pytest.mark.parametrize("name", ["teacher", "baseline"])
 def test_the_numbers_are_those_of_the_restored_images(name, project):
     project.run(check_teacher)
@@ -124,4 +131,4 @@ def test_a_teacher_of_which_nothing_is_expected_is_refused(project):
     del project.params["teachers"]["sr"]["expected"]
     with pytest.raises(InputError, match=r"teachers\.expected: missing; write {dataset"):
         project.run(check_teacher)
-    assert not {"scores", "details"} & {path.name for path in project.folder.iterdir()}
+    assert not {"scores", "details", "speed"} & {path.name for path in project.folder.iterdir()}

@@ -19,7 +19,9 @@ def project(tmp_path):
     project.network("network", TEACHER)
     project.network("student", STUDENT, seed=1)
     project.params["teachers"]["sr"]["expected"] = {"dataset": "two", "psnr": 5.0, "tolerance": 0.3}
-    project.run(check_teacher, scores=tmp_path / "check", details=tmp_path / "teacher")
+    project.run(
+        check_teacher, scores=tmp_path / "check", details=tmp_path / "teacher", speed=tmp_path / "teacher_speed"
+    )
     return project
 
 

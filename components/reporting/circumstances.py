@@ -13,6 +13,38 @@ class Speed(Params):
     threads: int
 
 
+class Cost(Params):
+    """What a file took on one machine for a megapixel, as `components.exporting.costs` measures it."""
+
+    seconds_per_megapixel: float = Field(gt=0)
+    megabytes_per_megapixel: float = Field(ge=0)
+
+
+class Loss(Params):
+    """PSNR of an exported file on a test set, and what it lost to the network that was trained, in dB."""
+
+    psnr: float
+    lost: float
+
+
+class Export(Params):
+    """What `export` found of one student's files.
+
+    Attributes:
+        device: where they ran.
+        threads: with how many.
+        networks: cost by file, of the teacher too.
+        sizes: bytes by file.
+        losses: by file and test set.
+    """
+
+    device: str
+    threads: int
+    networks: dict[str, Cost]
+    sizes: dict[str, int]
+    losses: dict[str, dict[str, Loss]]
+
+
 class Circumstances(Params):
     """Where, when and from what a run was made, as far as it is known.
 
@@ -21,8 +53,9 @@ class Circumstances(Params):
         changed: whether files differ from that commit.
         lock: sha256 of dvc.lock.
         made: when the page was made.
-        durations: seconds that a stage took, by stage.
-        speed: by method.
+        durations: seconds that a stage took when it last ran on this machine, by stage.
+        speed: by method; the teacher's as `teacher`.
+        exports: by method.
     """
 
     revision: str = ""
@@ -31,3 +64,4 @@ class Circumstances(Params):
     made: str = ""
     durations: dict[str, float] = Field(default_factory=dict)
     speed: dict[str, Speed] = Field(default_factory=dict)
+    exports: dict[str, Export] = Field(default_factory=dict)

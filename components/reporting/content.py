@@ -5,6 +5,7 @@ from pathlib import Path
 
 from components.reporting.charts import CostChart, cost_charts, loss_charts, validation_chart
 from components.reporting.comparison import Side, compare
+from components.reporting.exports import export_table
 from components.reporting.findings import Findings
 from components.reporting.gallery import Gallery, Limits, make_gallery
 from components.reporting.headline import headline, networks, title
@@ -45,6 +46,7 @@ class Content:
     published: str
     costs: tuple[CostChart, ...]
     fronts: str
+    exports: Table | None
     validation_chart: Picture | None
     validation: Table
     untrained: tuple[str, ...]
@@ -104,6 +106,7 @@ def make_content(findings: Findings, crops: int, crop_side: int, limits: Limits,
         published=_published(findings),
         costs=cost_charts(findings),
         fronts=_fronts(findings),
+        exports=export_table(findings),
         validation_chart=validation_chart(findings),
         validation=validation_table(findings),
         untrained=_untrained(findings),

@@ -94,7 +94,7 @@ def gather(
                 losses=_curve(folder / "history.csv", "distill"),
                 validation=_curve(folder / "validation.csv", "distill"),
                 weights=sha256_of(folder / "student.safetensors"),
-                seconds=about.speed[method].seconds_per_megapixel if about and method in about.speed else None,
+                seconds=_seconds(about, method),
             )
         )
     contenders.append(
@@ -109,6 +109,7 @@ def gather(
             losses=_curve(teacher / "history.csv", "train_teacher"),
             validation=_curve(teacher / "validation.csv", "train_teacher"),
             weights=sha256_of(teacher / "teacher.safetensors"),
+            seconds=_seconds(about, "teacher"),
         )
     )
     sources = {name: _known("datasets", name, datasets).source for _, name in collection.datasets()}
@@ -137,6 +138,10 @@ def _circumstances(path: Path | None) -> Circumstances | None:
         raise InputError(f"{path}: not found. `python -m pipeline page` writes it and makes the page.")
     found: Circumstances = typed(Circumstances, read_json(path), str(path))
     return found
+
+
+def _seconds(about: Circumstances | None, name: str) -> float | None:
+    return about.speed[name].seconds_per_megapixel if about and name in about.speed else None
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:

@@ -122,13 +122,11 @@ def circumstances_sentences(findings: Findings) -> tuple[str, ...]:
         said.append(f"Page made {about.made}.")
     machines = sorted({f"{speed.device}, {speed.threads} threads" for speed in about.speed.values()})
     said.append(
-        f"Latency was measured on: {'; '.join(machines)}. The teacher's is not recorded."
-        if machines
-        else "Latency: not recorded for these methods."
+        f"Latency was measured on: {'; '.join(machines)}." if machines else "Latency: not recorded for these methods."
     )
     if about.durations:
         took = ", ".join(f"{stage} {whole(seconds)} s" for stage, seconds in sorted(about.durations.items()))
-        said.append(f"Durations: {took}.")
+        said.append(f"Durations, of each stage when it last ran on this machine: {took}.")
     else:
         said.append("Durations: not recorded.")
     return tuple(said)

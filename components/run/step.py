@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from components.run.durations import timed
 from components.run.errors import InputError
 from components.run.params import PARAMS_FILE, Choice, read_params, section, typed
 from components.run.tracking.recorder import tracked
@@ -59,7 +60,7 @@ def run_step(
         values = parse(step, words)
         if distributed(values) if callable(distributed) else distributed:
             _launch(step, words)
-        with tracked(step.__name__, words, values):
+        with timed(), tracked(step.__name__, words, values):
             step(**values)
 
 

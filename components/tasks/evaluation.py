@@ -18,7 +18,7 @@ from components.images.manifest import Entry
 from components.images.metrics import quantise
 from components.images.pixels import Degraded, to_float
 from components.run.errors import InputError
-from components.run.files import write_text
+from components.run.files import write_json, write_text
 from components.run.progress import progress
 from components.tasks.pairs import read_clean, read_degraded
 from components.tasks.task import Image, Task
@@ -113,6 +113,18 @@ def write_scores(path: Path, scores: Sequence[Score]) -> None:
     writer.writerow(["dataset", "name", "psnr", "ssim"])
     writer.writerows([score.dataset, score.name, f"{score.psnr:.6f}", f"{score.ssim:.6f}"] for score in scores)
     write_text(path, text.getvalue())
+
+
+def write_speed(path: Path, found: Evaluation, device: torch.device) -> None:
+    """Write how long a restorer took on this machine, as JSON."""
+    write_json(
+        path,
+        {
+            "seconds_per_megapixel": found.seconds_per_megapixel,
+            "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+            "threads": torch.get_num_threads(),
+        },
+    )
 
 
 def best_device() -> torch.device:

@@ -8,10 +8,13 @@ import subprocess
 import pytest
 import yaml
 
+from components.reporting.wording import ABSENT
 from pipeline.graph import read_graph
 from pipeline.page import circumstances, pages_of
 from tests.pipeline.toy import ROOT, pipeline_command
 from tests.reporting.project import FLAGS, make_project
+
+EXPORTED = ("student_torch", "student", "student_float16", "student_int8", "teacher_torch", "teacher")
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +36,23 @@ def make_project_folder(root):
     }
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     (root / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
-    (root / ".gitignore").write_text("/data\n__pycache__/\n")
+    (root / ".gitignore").write_text("/data\n/.cache\n__pycache__/\n")
     speed = {"seconds_per_megapixel": 0.25, "device": "a card", "threads": 3}
     (root / "data/speed/sr").mkdir(parents=True)
     (root / "data/speed/sr/dckd.json").write_text(json.dumps(speed))
+    (root / "data/speed/sr/teacher.json").write_text(json.dumps(speed | {"seconds_per_megapixel": 0.75}))
+    costs = {name: {"seconds_per_megapixel": 0.1, "megabytes_per_megapixel": 200.4} for name in EXPORTED}
+    costs["student_int8"]["seconds_per_megapixel"] = 0.0625
+    exported = {"device": "another card", "threads": 5, "networks": costs}
+    (root / "data/speed/sr/dckd-export.json").write_text(json.dumps(exported))
+    files = ("torch", "student", "student_float16", "student_int8")
+    losses = {name: {"bytes": 4321, "first": {"psnr": 31.0, "lost": 0.0}} for name in files}
+    losses["student_int8"] = {"bytes": 1234, "first": {"psnr": 30.75, "lost": 0.25}}
+    (root / "data/exports/sr/dckd").mkdir(parents=True)
+    (root / "data/exports/sr/dckd/losses.json").write_text(json.dumps(losses))
+    (root / ".cache/durations").mkdir(parents=True)
+    for stage, seconds in (("report", 61.5), ("other", 7.25)):
+        (root / f".cache/durations/{stage}.json").write_text(json.dumps({"seconds": seconds}))
     for words in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "all"]):
         subprocess.run(["git", *words], cwd=root, check=True)
 
@@ -62,11 +78,31 @@ def test_it_tells_revision_lock_hardware_and_latency_and_leaves_the_stages_outpu
     assert {path.name for path in (project / "data/pages").iterdir()} == {"report"}
 
 
+def test_it_tells_what_was_exported_and_how_long_the_stages_took(project):
+    page_of(project)
+    page = (project / "data/pages/report/report.md").read_text(encoding="utf-8")
+    assert "### Exported" in page
+    assert "| dckd, ONNX, int8 | 1,234 | 30.75 | \N{MINUS SIGN}0.25 | 62.5 | 200 |" in page
+    assert f"| teacher, as trained | {ABSENT} | {ABSENT} | {ABSENT} | 100 | 200 |" in page
+    assert "measured on: another card, 5 threads" in page
+    assert "Durations, of each stage when it last ran on this machine: report 62 s." in page
+    assert "other 7 s" not in page
+    teacher = next(line for line in page.splitlines() if line.startswith("| teacher |"))
+    assert teacher.endswith(" 750 |")
+
+
+def test_an_export_without_its_losses_is_left_out(project, monkeypatch):
+    monkeypatch.chdir(project)
+    assert set(circumstances("sr", [])["exports"]) == {"dckd"}
+    shutil.rmtree(project / "data/exports")
+    assert circumstances("sr", [])["exports"] == {}
+
+
 def test_changes_that_are_not_committed_are_told(project, monkeypatch):
     monkeypatch.chdir(project)
-    assert not circumstances("sr")["changed"]
+    assert not circumstances("sr", [])["changed"]
     (project / "params.yaml").write_text((project / "params.yaml").read_text() + "\n")
-    assert circumstances("sr")["changed"]
+    assert circumstances("sr", [])["changed"]
 
 
 def test_what_is_not_there_is_no_fault(project, monkeypatch):
@@ -74,8 +110,9 @@ def test_what_is_not_there_is_no_fault(project, monkeypatch):
     shutil.rmtree(project / "data/speed")
     shutil.rmtree(project / ".git")
     (project / "dvc.lock").unlink()
-    found = circumstances("sr")
-    assert [found[key] for key in ("revision", "changed", "lock", "speed")] == ["", False, "", {}]
+    shutil.rmtree(project / ".cache")
+    found = circumstances("sr", ["report"])
+    assert [found[key] for key in ("revision", "changed", "lock", "speed", "durations")] == ["", False, "", {}, {}]
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,15 @@ def test_trains_teacher_and_student_and_measures_both(
     project.run(train_teacher, {"teacher": task}, **images, output="teacher")
     teacher = "teacher/teacher.safetensors"
     measured = {"manifest": "manifest", "raw": "raw"}
-    project.run(check_teacher, {"teacher": task}, network=teacher, **measured, scores="check", details="checked")
+    project.run(
+        check_teacher,
+        {"teacher": task},
+        network=teacher,
+        **measured,
+        scores="check",
+        details="checked",
+        speed="teacher_speed",
+    )
     (method,) = methods_of(preset)
     extra = {}
     if method in {"skd", "csd", "dckd", "dckd_star"}:

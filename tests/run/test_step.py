@@ -1,4 +1,5 @@
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -26,6 +27,7 @@ PARAMS = {
 
 SCRIPT = """
 import resource
+import time
 from pathlib import Path
 
 from components.run.errors import InputError
@@ -222,6 +224,36 @@ class TestProcess:
         ended = run_tiny(tmp_path, "raise RuntimeError(output)")
         assert ended.returncode == 1
         assert "Traceback" in ended.stderr
+
+
+class TestDuration:
+    STAGE = "sub/dvc.yaml:tiny@sr-dckd"
+    FILE = ".cache/durations/tiny@sr-dckd.json"
+
+    def test_a_stage_that_dvc_runs_leaves_its_seconds(self, tmp_path: Path) -> None:
+        ended = run_tiny(tmp_path, f"time.sleep(0.5); {WRITE}", DVC_STAGE=self.STAGE)
+        assert ended.returncode == 0, ended.stderr
+        assert 0.5 <= json.loads((tmp_path / self.FILE).read_text())["seconds"] < 60
+
+    @pytest.mark.parametrize(
+        ("body", "environment"),
+        [
+            ("write_text(output, 'done')", {}),
+            ("write_text(output, 'done')", {"DVC_STAGE": "../../elsewhere"}),
+            ("write_text(output, 'done')", {"DVC_STAGE": STAGE, "RANK": "1"}),
+            ("raise InputError('no')", {"DVC_STAGE": STAGE}),
+        ],
+    )
+    def test_nothing_else_does(self, body: str, environment: dict[str, str], tmp_path: Path) -> None:
+        run_tiny(tmp_path, body, **environment)
+        assert not (tmp_path / ".cache").exists()
+
+    def test_where_it_cannot_be_written_the_step_has_still_ended_well(self, tmp_path: Path) -> None:
+        (tmp_path / ".cache").write_text("a file")
+        ended = run_tiny(tmp_path, WRITE, DVC_STAGE=self.STAGE)
+        assert ended.returncode == 0
+        assert (tmp_path / "out/result.txt").read_text() == "done"
+        assert "will not say how long tiny@sr-dckd took" in ended.stderr
 
 
 WRITE = 'write_text(output, "done")'
