@@ -29,8 +29,9 @@ methods: $(VENV)/installed  ## run the chain of every method, and their common r
 demo: $(VENV)/installed  ## open a local page that shows students and teacher at work on a picture
 	@python -m components.demo
 
+# A worker takes whole files, since tests of one file share what they set up; those are small enough for one thread.
 test: $(VENV)/installed  ## run the tests
-	python -m pytest
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 ui: $(VENV)/installed  ## send what waits in the journals, and open the page of the tracked runs
 	@python -m components.run.tracking --ui

@@ -6,6 +6,15 @@ import pytest
 os.environ["TRACKING"] = "off"
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the files that may take longest: of several workers, none should begin one of them at the end."""
+    longest = {}
+    for item in items:
+        mark = item.get_closest_marker("timeout")
+        longest[item.path] = max(longest.get(item.path, 0), mark.args[0] if mark else 0)
+    items.sort(key=lambda item: -longest[item.path] if longest[item.path] > 600 else 0)  # 600 is the usual limit
+
+
 @pytest.fixture
 def one_thread():
     """Networks as small as the tests' are fastest with one thread, on a busy machine by far."""

@@ -1,3 +1,7 @@
+import fcntl
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from tests.containers.images import PROJECT, build_image
@@ -7,5 +11,8 @@ from tests.containers.images import PROJECT, build_image
 def image(engine):
     """The tag of the working tree's image, built anew unless the engine's cache has it."""
     tag = "restoration-distillation:local"
-    build_image(PROJECT, tag)
+    # Where several workers ask for it, the second finds what the first has built.
+    with Path(tempfile.gettempdir(), "restoration-distillation-image.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        build_image(PROJECT, tag)
     return tag
