@@ -223,9 +223,8 @@ def test_a_row_of_a_table_leads_to_its_image(tab):
     last = rows(tab, "images")[-1][0].removesuffix(" view")
     assert images.input_value() != last
     tab.locator("#images tbody tr").last.get_by_role("button").click()
-    playwright.expect(images).to_have_value(
-        last
-    )  # not `wait_for_function`, which evaluates text: the page's policy refuses that
+    # Not `wait_for_function`, which evaluates text in the page: its policy refuses that.
+    playwright.expect(images).to_have_value(last)
 
 
 def test_charts_tell_the_value_that_is_pointed_at_also_by_keys(tab):
