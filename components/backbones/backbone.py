@@ -30,11 +30,13 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         multiple: the input's height and width must be multiples of it.
+        smallest_in_onnx: fewest pixels of a side that its ONNX graph takes, where the network itself takes any.
         scale: output size over input size.
         depth: number of stages.
     """
 
     multiple: int = 1
+    smallest_in_onnx: int = 1
     scale: int
     depth: int
 

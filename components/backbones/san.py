@@ -146,7 +146,8 @@ class San(Backbone):
     Head, non-local attention, residual groups, the same non-local attention again, global skip, sub-pixel upsampling.
     A stage is a group with the share-source skip, and the last ends with the non-local attention: the depths 0.35, 0.7
     and 1 tap a teacher of 20 groups and a student of 6 where FAKD taps them. The global skip comes behind the last
-    stage, as there; `leave` adds it and upsamples. Any size is allowed.
+    stage, as there; `leave` adds it and upsamples. Any size is allowed;
+    as ONNX, whose pooling takes no empty quarter, two pixels a side and more.
 
     What the official network holds but never uses (`RG.{g}.gamma`, `conv_last`, `non_local.soca`), or what cancels out
     (the bias of `phi`), is here with its name, so that weights load and parameters count as published, but is not
@@ -161,6 +162,8 @@ class San(Backbone):
         non_local_reduction: channels over those of the non-local attention; 4 in FAKD's networks, 8 in the authors'
             training code.
     """
+
+    smallest_in_onnx = 2
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 import numpy as np
 import onnx
@@ -12,10 +13,12 @@ from torch import Tensor, nn
 
 from components.backbones.backbone import Backbone
 from components.backbones.tiling import run_padded
-from components.exporting.session import INPUT, OUTPUT, OnnxNetwork
+from components.exporting.session import INPUT, OUTPUT, SMALLEST, OnnxNetwork
 from components.run.errors import InputError
 
 OPSET = 17
+_OPSET_OF_PROGRAMS = 18
+"""The oldest that torch's other exporter writes."""
 TOLERANCE = 1e-4
 """Largest difference between graph and network, of values in [0, 1]: a fortieth of a level of 8 bits."""
 
@@ -54,9 +57,9 @@ def _padded(side: int, multiple: int, image: Tensor) -> tuple[Tensor, Tensor]:
 def to_onnx(network: Backbone, facts: Mapping[str, str]) -> onnx.ModelProto:
     """Turn a network into an ONNX graph with free height and width, and prove at several sizes that it is the same.
 
-    It is traced: of torch's two exporters the one that takes a tenth of the time and writes neither this machine's
-    paths nor stack traces into the file. What a trace would get wrong, a choice by the size of the input, shows in the
-    proof.
+    It is traced: of torch's two exporters the one that takes a tenth of the time. What a trace would get wrong, a
+    choice by the size of the input, shows in the proof. What can't be traced, such as SAN's crop of the middle, is
+    exported as a program by the other one.
 
     Args:
         network: in evaluation mode, on the CPU.
@@ -66,28 +69,62 @@ def to_onnx(network: Backbone, facts: Mapping[str, str]) -> onnx.ModelProto:
         InputError: the network does something that ONNX has no word for, or the graph computes something else than the
             network at one of the sizes.
     """
-    with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.inference_mode():
-        path = Path(folder, "graph.onnx")
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecation of the tracing exporter, and every `int` of a shape
         try:
-            torch.onnx.export(
-                AnySize(network).eval(),
-                (torch.zeros(1, 3, *_TRACED),),
-                path,
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_axes={INPUT: {2: "height", 3: "width"}, OUTPUT: {2: "restored_height", 3: "restored_width"}},
-            )
-        except (torch.onnx.errors.OnnxExporterError, AssertionError, RuntimeError, TypeError) as error:
-            # The last three are what torch raises where it can't trace an operation.
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{type(network).__name__}: has no ONNX graph of opset {OPSET}: {reason}") from None
-        model = onnx.load(path)
-    onnx.helper.set_model_props(model, dict(sorted(facts.items())))
+            model = _traced(network)
+        except _NO_GRAPH:
+            try:
+                model = _program(network)
+            except _NO_GRAPH as error:
+                reason = str(error).splitlines()[0]
+                raise InputError(f"{type(network).__name__}: has no ONNX graph: {reason}") from None
+    rule = {SMALLEST: str(network.smallest_in_onnx)} if network.smallest_in_onnx > 1 else {}
+    onnx.helper.set_model_props(model, dict(sorted({**facts, **rule}.items())))
     onnx.checker.check_model(model, full_check=True)
     _refuse_another(model, network)
+    return model
+
+
+_NO_GRAPH = (torch.onnx.errors.OnnxExporterError, AssertionError, RuntimeError, TypeError)
+"""The last three are what torch raises where it can't trace an operation."""
+
+
+def _traced(network: Backbone) -> onnx.ModelProto:
+    with TemporaryDirectory() as folder, torch.inference_mode():
+        path = Path(folder, "graph.onnx")
+        torch.onnx.export(
+            AnySize(network).eval(),
+            (torch.zeros(1, 3, *_TRACED),),
+            path,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_axes={INPUT: {2: "height", 3: "width"}, OUTPUT: {2: "restored_height", 3: "restored_width"}},
+        )
+        return onnx.load(path)
+
+
+def _program(network: Backbone) -> onnx.ModelProto:
+    """The graph of the other exporter, less what it writes about this machine: stack traces with their paths."""
+    free = torch.export.Dim.DYNAMIC
+    with torch.no_grad():
+        program = torch.onnx.export(
+            AnySize(network).eval(),
+            (torch.zeros(1, 3, *_TRACED),),
+            dynamo=True,
+            opset_version=_OPSET_OF_PROGRAMS,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=[{2: free, 3: free}],
+            verbose=False,
+        )
+    model: onnx.ModelProto = cast("torch.onnx.ONNXProgram", program).model_proto
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
     return model
 
 
@@ -109,6 +146,8 @@ def largest_difference(session: OnnxNetwork, network: Backbone, size: tuple[int,
 def _refuse_another(model: onnx.ModelProto, network: Backbone) -> None:
     session = OnnxNetwork(to_bytes(model))
     for size in _CHECKED:
+        if min(size) < network.smallest_in_onnx:
+            continue
         difference = largest_difference(session, network, size)
         if not difference <= TOLERANCE:
             raise InputError(

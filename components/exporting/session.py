@@ -11,6 +11,8 @@ from components.run.errors import InputError
 
 INPUT, OUTPUT = "degraded", "restored"
 """Names of the graph's input and output: `1 3 h w` and `1 3 h*scale w*scale`, RGB in [0, 1]."""
+SMALLEST = "smallest_side"
+"""The fact that says how many pixels a side must have, in a graph that does not take one."""
 
 
 class OnnxNetwork:
@@ -49,9 +51,17 @@ class OnnxNetwork:
         if found != [INPUT, OUTPUT] or not self.facts.get("scale", "").isdecimal():
             raise InputError(f"{name}: an ONNX graph, but none that this project's `export` wrote.")
         self.scale = int(self.facts["scale"])
+        self._smallest = int(self.facts.get(SMALLEST, 1))
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Restore one image of any size."""
+        """Restore one image of any size.
+
+        Raises:
+            InputError: smaller than the graph takes, by what it says of itself.
+        """
+        height, width = image.shape[-2:]
+        if min(height, width) < self._smallest:
+            raise InputError(f"{width}x{height} pixels: this graph takes {self._smallest} a side and more.")
         values = np.ascontiguousarray(image.cpu().numpy())
         (restored,) = self._session.run([OUTPUT], {INPUT: values})
         return torch.from_numpy(restored).to(image)
