@@ -107,6 +107,8 @@ def configure(task: PipelineTask, resources: Resources, image: str, labels: dict
     for name, value in ENVIRONMENT.items():
         task.set_env_variable(name, value)
     kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", "metadata.labels['pipeline/runid']")  # for tracking
+    if digest := image.partition("@")[2]:
+        task.set_env_variable("IMAGE_DIGEST", digest)  # likewise
     if launcher := step_launcher(resources, image):
         task.set_env_variable("STEP_LAUNCHER", launcher)
     if several:

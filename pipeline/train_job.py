@@ -18,6 +18,8 @@ from pipeline.launched_job import LaunchedJob
 from pipeline.train_job_manifest import Command, Nodes, train_job
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# What tells tracking on the nodes whose part they are. Not the pod's name: another try of this task finds the same job.
+_TOLD = ("DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "GIT_REVISION", "IMAGE_DIGEST", "KFP_RUN_ID")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +61,8 @@ def run(arguments: argparse.Namespace) -> None:
     """
     if not arguments.words:
         raise PipelineError("-m: nothing to run. Write a module and its arguments last: `-m components.distill ...`.")
-    command = Command(tuple(arguments.words), str(Path.cwd()))
+    told = {name: os.environ[name] for name in _TOLD if os.environ.get(name)}
+    command = Command(tuple(arguments.words), str(Path.cwd()), told)
     nodes = Nodes(
         arguments.nodes,
         arguments.gpus_per_node,

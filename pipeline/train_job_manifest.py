@@ -6,7 +6,8 @@ selectors, tolerations) stands in the runtime, for there the API has changed bet
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.kubernetes_api import GROUP, VERSION
@@ -51,10 +52,17 @@ class Nodes:
 
 @dataclass(frozen=True)
 class Command:
-    """What each process runs: `python -m WORDS` in `folder`, which every node must see."""
+    """What each process runs: `python -m WORDS` in `folder`, which every node must see.
+
+    Attributes:
+        words: module and arguments.
+        folder: where.
+        environment: variables that it gets beside the runtime's. They stand in the manifest, so no secret may be here.
+    """
 
     words: tuple[str, ...]
     folder: str
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def name(self, key: str) -> str:
         """The job's name: the step's, and a hash that is the same for every try of one task."""
@@ -91,6 +99,7 @@ def train_job(
         about = owner["metadata"]
         metadata["ownerReferences"] = [{"apiVersion": "v1", "kind": "Pod", "name": about["name"], "uid": about["uid"]}]
     resources = nodes.resources()
+    variables = [{"name": key, "value": _literal(value)} for key, value in sorted(command.environment.items())]
     manifest = {
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": "TrainJob",
@@ -104,6 +113,7 @@ def train_job(
                 "numNodes": nodes.count,
                 "numProcPerNode": max(1, nodes.gpus),
                 **({"resourcesPerNode": resources} if resources else {}),
+                **({"env": variables} if variables else {}),
             },
             "activeDeadlineSeconds": seconds,
         },

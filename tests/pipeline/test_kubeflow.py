@@ -291,6 +291,11 @@ class TestPods:
         assert "STEP_LAUNCHER" not in one(gpu=1).environment("train@x")
         assert one(gpu=4).environment("train@x")["STEP_LAUNCHER"] == "torchrun --standalone --nproc-per-node=4"
 
+    def test_know_the_images_digest_where_it_is_pinned_by_one(self) -> None:
+        assert "IMAGE_DIGEST" not in one().environment("train@x")
+        pinned = Compiled(compiled([stage("train@x")], "registry/image@sha256:1a2b"))
+        assert pinned.environment("train@x")["IMAGE_DIGEST"] == "sha256:1a2b"
+
     def test_wait_on_a_cpu_for_training_on_several_nodes(self) -> None:
         pipeline = one(gpu=8, nodes=2, timeout=3600, cpu=32, memory="256Gi", shm="1Gi", node_selector={"pool": "large"})
         environment = pipeline.environment("train@x")

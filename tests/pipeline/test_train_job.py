@@ -113,8 +113,8 @@ def failing(server, code=1, reason=""):
     return controller
 
 
-def manifest(nodes=None, words=WORDS, folder="/mnt/shared/workspaces/a", owner=None, **changes):
-    command = Command(tuple(words), folder)
+def manifest(nodes=None, words=WORDS, folder="/mnt/shared/workspaces/a", owner=None, environment=None, **changes):
+    command = Command(tuple(words), folder, environment or {})
     values = {
         "name": command.name("key"),
         "namespace": "team",
@@ -136,6 +136,7 @@ class TestManifest:
             manifest(Nodes(1, 0)),
             manifest(Nodes(16, 8, "amd.com/gpu", "500m", "64Gi")),
             manifest(words=["components." + "a_long_name" * 9]),
+            manifest(environment={"KFP_RUN_ID": "a"}),
             manifest(owner={"metadata": {"name": "pod", "uid": "1"}}),
         ],
     )
@@ -176,6 +177,14 @@ class TestManifest:
         assert made["spec"]["trainer"]["args"][-1] == "$$(HOME)/a"
         assert made["spec"]["trainer"]["command"][-1] == "/mnt/$$(X)"
 
+    def test_the_nodes_get_the_variables_given_and_no_others(self):
+        assert "env" not in manifest()["spec"]["trainer"]
+        made = manifest(environment={"KFP_RUN_ID": "run", "GIT_REVISION": "$(HOME)"})
+        assert made["spec"]["trainer"]["env"] == [
+            {"name": "GIT_REVISION", "value": "$$(HOME)"},
+            {"name": "KFP_RUN_ID", "value": "run"},
+        ]
+
     def test_the_name_is_that_of_step_and_key_and_of_nothing_else(self):
         one = Command(tuple(WORDS), "/a")
         assert re.fullmatch(r"distill-[0-9a-f]{12}", one.name("key"))
@@ -189,6 +198,7 @@ class TestManifest:
             {"image": "other"},
             {"nodes": Nodes(3, 4)},
             {"folder": "/b"},
+            {"environment": {"KFP_RUN_ID": "b"}},
             {"owner": {"metadata": {"name": "p", "uid": "2"}}},
         ],
     )
@@ -810,9 +820,10 @@ class TwoNodes:
     """Runs each pod's command as Trainer and a node would: torchrun finds nodes, rank and address in PET_..."""
 
     def __init__(self, server):
-        self.server = server
+        self.server, self.jobs = server, []
 
     def __call__(self, job):
+        self.jobs.append(job)
         name, trainer = job["metadata"]["name"], job["spec"]["trainer"]
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
@@ -841,6 +852,7 @@ class TwoNodes:
             "PET_MASTER_ADDR": "127.0.0.1",
             "PET_MASTER_PORT": str(port),
         }
+        environment |= {variable["name"]: variable["value"] for variable in trainer.get("env", [])}
         self.server.run_pod(pod)
         with subprocess.Popen(
             [*trainer["command"], *trainer["args"]],
@@ -879,6 +891,8 @@ class TestRealTraining:
                 | {
                     "PYTHONPATH": str(ROOT),
                     "STEP_LAUNCHER": shlex.join(launcher),
+                    "KFP_RUN_ID": "a-run",
+                    "MLFLOW_TRACKING_PASSWORD": "secret",
                     "KUBECONFIG": str(server.kubeconfig(tmp_path / "kubeconfig")),
                 },
                 capture_output=True,
@@ -899,6 +913,8 @@ class TestRealTraining:
             "validation.csv",
         }
         assert (server.jobs, server.pods) == ({}, {})
+        (job,) = server.controller.jobs
+        assert job["spec"]["trainer"]["env"] == [{"name": "KFP_RUN_ID", "value": "a-run"}]
 
     def test_bad_input_on_the_nodes_is_told_at_the_end(self, distilled, tmp_path):
         (tmp_path / "check").write_text('{"sha256": "another"}')
