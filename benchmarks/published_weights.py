@@ -29,7 +29,7 @@ from components.backbones.luma import LumaBackbone
 from components.backbones.weights import load_published
 from components.images.bicubic_tensors import resize_batch
 from components.images.files import read_image
-from components.images.metrics import crop_border, psnr, quantise, to_luma
+from components.images.metrics import crop_border, psnr, to_luma
 from components.tasks import TaskChoice, build_task
 from components.tasks.evaluation import network_restorer
 from components.tasks.task import Image, Task
@@ -37,7 +37,7 @@ from components.tasks.task import Image, Task
 Values = NDArray[np.float64]
 
 SETS = ("Set5", "Set14")
-SIGMA = 25
+DENOISING = TaskChoice.model_validate({"name": "denoise", "sigma": 25, "gray": True})
 
 
 class Network(NamedTuple):
@@ -233,22 +233,21 @@ def table(name: str, checkpoints: Path, images: Path) -> None:
 
 
 def dncnn(checkpoints: Path, images: Path) -> tuple[list[float], list[float]]:
-    """PSNR of gray CBSD68 at sigma 25, as an image of bytes and as the network gives it.
+    """PSNR of gray CBSD68 at sigma 25: by this project's protocol, and as its release (KAIR) measures, before rounding.
 
-    Gray as MATLAB's `rgb2gray` of bytes; noise seeded anew for each image and neither clipped nor rounded (KAIR). The
-    denoising task has this protocol for colour; where it learns gray, this function goes.
+    KAIR reads as gray what MATLAB makes of colours; OpenCV, as here, rounds a few pixels to another level.
     """
-    network = load("dncnn", 1, checkpoints / "dncnn_25_gray.pth")
-    rounded, unrounded = [], []
+    network, protocol = load("dncnn", 1, checkpoints / "dncnn_25_gray.pth"), build_task(DENOISING)
+    restorer, unused = network_restorer(network), np.random.default_rng(0)
+    here, release = [], []
     for path in sorted((images / "CBSD68").glob("*.png")):
-        clean = np.rint(read_image(path) @ np.array([0.298936021293775, 0.587043074451121, 0.114020904255103]))
-        noise = np.random.RandomState(0).normal(0, SIGMA / 255, clean.shape)
-        noisy = planes(clean / 255 + noise).float().expand(-1, 3, -1, -1)
+        clean = protocol.crop(read_image(path))
+        noisy = protocol.degrade_for_test(clean, unused)
+        here.append(protocol.measure(restorer(noisy), clean)["psnr"])
         with torch.inference_mode():
-            restored = network(noisy)[0, 0].double().numpy()
-        rounded.append(psnr(quantise(restored).astype(np.float64), clean))
-        unrounded.append(psnr(np.clip(restored, 0, 1) * 255, clean))
-    return rounded, unrounded
+            restored = network(torch.from_numpy(noisy).permute(2, 0, 1)[None])[0, 0].double().numpy()
+        release.append(psnr(np.clip(restored, 0, 1) * 255, clean[..., 0].astype(np.float64)))
+    return here, release
 
 
 def print_row(
