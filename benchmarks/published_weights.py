@@ -109,8 +109,11 @@ def by_unrounded_luma(network: Backbone, clean: Image, _: Image, scale: int) -> 
 
 
 def by_rounded_luma(network: Backbone, clean: Image, _: Image, scale: int) -> float:
-    """IDN by Zheng222: luma rounded to 8 bits, its reduction not rounded, the restored one rounded."""
-    target = np.rint(script_luma(task(scale).crop(clean)))
+    """IDN by Zheng222: luma rounded to 8 bits, its reduction not rounded, the restored one rounded.
+
+    Its figures are those of a Set14 whose gray `bridge` has three planes, as ours: with one they would be 0.1 lower.
+    """
+    target = np.rint(to_luma(task(scale).crop(clean)))
     restored = np.rint(np.clip(restored_luma(network, matlab_reduced(target, scale)), 0, 255))
     return psnr(crop_border(restored, scale), crop_border(target, scale))
 

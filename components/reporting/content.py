@@ -139,8 +139,9 @@ def _guide(findings: Findings) -> tuple[str, ...]:
         "PSNR says how close a restored image is to the clean one, in decibels: more is better, and 3 dB more is half "
         "the squared error. SSIM says how alike they look: 1 is the same."
     )
+    told = "restores without any learning" if findings.task.scale > 1 else "is the degraded image as it is"
     networks = (
-        f"{findings.baseline.name} restores without any learning; the teacher is the large network that the students "
+        f"{findings.baseline.name} {told}; the teacher is the large network that the students "
         f"imitate. A method is worth its training where its student beats {findings.reference}, the same network "
         "trained as long without it."
     )
