@@ -38,7 +38,11 @@ def serve(settings: Settings) -> int:
     sys.stdout.write("The page takes half a minute to start ...\n")
     sys.stdout.flush()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    environment = os.environ | {"MLFLOW_BACKEND_STORE_URI": settings.server, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = os.environ | {
+        "MLFLOW_BACKEND_STORE_URI": settings.server,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # nine processes more, for what is not used here
+    }
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server must not stay behind
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
