@@ -101,18 +101,19 @@ def export(
         for dataset, values in sets.items():
             _LOG.info("%s on %s: %.2f dB, %.3f lost", name, dataset, values["psnr"], values["lost"])
     files = {name: output / path.name for name, path in files.items()}
-    _measure_costs(speed, {"student_torch": student, **files, "teacher_torch": teacher}, teacher)
+    _measure_costs(speed, student, files, teacher)
 
 
-def _measure_costs(speed: Path, files: dict[str, Path], teacher: Path) -> None:
-    """Measure every file, and the teacher as ONNX too."""
+def _measure_costs(speed: Path, student: Path, exported: dict[str, Path], teacher: Path) -> None:
+    """Measure every file, and the teacher as ONNX too; the student's hash says whose they are."""
+    files = {"student_torch": student, **exported, "teacher_torch": teacher}
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
         network = load_backbone(teacher)
         path = Path(folder, "teacher.onnx")
         path.write_bytes(to_bytes(to_onnx(network, {"scale": str(network.scale)})))
         costs = {name: cost_of(file, threads)._asdict() for name, file in {**files, "teacher": path}.items()}
-    write_json(speed, {"device": "cpu", "threads": threads, "networks": costs})
+    write_json(speed, {"device": "cpu", "threads": threads, "student": sha256_of(student), "networks": costs})
     for name, cost in costs.items():
         _LOG.info(
             "%s: %.3f s and %.0f MB a megapixel", name, cost["seconds_per_megapixel"], cost["megabytes_per_megapixel"]

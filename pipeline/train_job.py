@@ -19,7 +19,10 @@ from pipeline.train_job_manifest import Command, Nodes, train_job
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # What tells tracking on the nodes whose part they are. Not the pod's name: another try of this task finds the same job.
-_TOLD = ("DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "GIT_REVISION", "IMAGE_DIGEST", "KFP_RUN_ID")
+_TOLD = (
+    *("DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "GIT_REVISION", "IMAGE_DIGEST", "KFP_RUN_ID"),
+    *("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

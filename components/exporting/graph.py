@@ -1,4 +1,4 @@
-"""A restoration network as an ONNX graph that takes an image of any size."""
+"""A restoration network as an ONNX graph that takes an image of any size (SAN's: of two pixels a side and more)."""
 
 import warnings
 from collections.abc import Mapping
@@ -73,13 +73,14 @@ def to_onnx(network: Backbone, facts: Mapping[str, str]) -> onnx.ModelProto:
         warnings.simplefilter("ignore")  # deprecation of the tracing exporter, and every `int` of a shape
         try:
             model = _traced(network)
-        except _NO_GRAPH:
+        except _NO_GRAPH as error:
             try:
                 model = _program(network)
-            except _NO_GRAPH as error:
-                reason = str(error).splitlines()[0]
+            except _NO_GRAPH:  # which says less of the reason
+                reason = (str(error) or type(error).__name__).splitlines()[0]
                 raise InputError(f"{type(network).__name__}: has no ONNX graph: {reason}") from None
-    rule = {SMALLEST: str(network.smallest_in_onnx)} if network.smallest_in_onnx > 1 else {}
+    least = network.smallest_in_onnx
+    rule = {SMALLEST: str(least), "size": f"{least} pixels a side and more"} if least > 1 else {}
     onnx.helper.set_model_props(model, dict(sorted({**facts, **rule}.items())))
     onnx.checker.check_model(model, full_check=True)
     _refuse_another(model, network)
@@ -125,6 +126,8 @@ def _program(network: Backbone) -> onnx.ModelProto:
     for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         part.doc_string = ""
         del part.metadata_props[:]
+    if b"stack_trace" in to_bytes(model):
+        raise TypeError("its graph has parts within parts, which tell of this machine")
     return model
 
 

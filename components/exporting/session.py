@@ -51,7 +51,8 @@ class OnnxNetwork:
         if found != [INPUT, OUTPUT] or not self.facts.get("scale", "").isdecimal():
             raise InputError(f"{name}: an ONNX graph, but none that this project's `export` wrote.")
         self.scale = int(self.facts["scale"])
-        self._smallest = int(self.facts.get(SMALLEST, 1))
+        smallest = self.facts.get(SMALLEST, "1")
+        self._smallest = int(smallest) if smallest.isdecimal() else 1
 
     def __call__(self, image: Tensor) -> Tensor:
         """Restore one image of any size.

@@ -33,6 +33,7 @@ class Export(Params):
     Attributes:
         device: where they ran.
         threads: with how many.
+        student: sha256 of the student's weights.
         networks: cost by file, of the teacher too.
         sizes: bytes by file.
         losses: by file and test set.
@@ -40,6 +41,7 @@ class Export(Params):
 
     device: str
     threads: int
+    student: str
     networks: dict[str, Cost]
     sizes: dict[str, int]
     losses: dict[str, dict[str, Loss]]

@@ -16,9 +16,13 @@ _TEACHER = (("teacher_torch", "as trained"), ("teacher", "ONNX"))
 
 
 def export_table(findings: Findings) -> Table | None:
-    """One row a file; None where nothing is known to be exported."""
-    about = findings.circumstances
-    exports = [(one.name, about.exports[one.name]) for one in findings.students if about and one.name in about.exports]
+    """One row a file; None where nothing is known to be exported. The exports of former students are left out."""
+    known = findings.circumstances.exports if findings.circumstances else {}
+    exports = [
+        (one.name, known[one.name])
+        for one in findings.students
+        if one.name in known and known[one.name].student == one.weights
+    ]
     if not exports:
         return None
     sets = [name for name in findings.sets if all(name in export.losses["torch"] for _, export in exports)]

@@ -126,7 +126,10 @@ def circumstances_sentences(findings: Findings) -> tuple[str, ...]:
     )
     if about.durations:
         took = ", ".join(f"{stage} {whole(seconds)} s" for stage, seconds in sorted(about.durations.items()))
-        said.append(f"Durations, of each stage when it last ran on this machine: {took}.")
+        said.append(
+            "Durations, of each stage when it last ran on this machine (of a training that was broken off, its last "
+            f"part): {took}."
+        )
     else:
         said.append("Durations: not recorded.")
     return tuple(said)

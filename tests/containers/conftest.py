@@ -1,4 +1,5 @@
 import fcntl
+import os
 import tempfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ def image(engine):
     """The tag of the working tree's image, built anew unless the engine's cache has it."""
     tag = "restoration-distillation:local"
     # Where several workers ask for it, the second finds what the first has built.
-    with Path(tempfile.gettempdir(), "restoration-distillation-image.lock").open("w") as lock:
+    with Path(tempfile.gettempdir(), f"restoration-distillation-image-{os.getuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         build_image(PROJECT, tag)
     return tag

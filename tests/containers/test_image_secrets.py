@@ -31,7 +31,8 @@ def git(folder, *words):
 @pytest.fixture
 def project(tmp_path):
     """A copy of all that could reach the build, with a repository of its own."""
-    unneeded = shutil.ignore_patterns(".venv", ".git", ".cache", "data", "__pycache__", ".*_cache", "tmp")
+    own = (".venv", ".git", ".cache", ".mlflow", ".hypothesis", "__pycache__", ".*_cache")
+    unneeded = shutil.ignore_patterns(*own, "data", "tmp")
     copy = Path(shutil.copytree(PROJECT, tmp_path / "project", ignore=unneeded))
     git(copy, "init", "--quiet")
     git(copy, "commit", "--quiet", "--allow-empty", "--message", "Nothing")

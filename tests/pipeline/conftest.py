@@ -22,7 +22,7 @@ USER 10001:0
 def image(engine):
     """Name of an image that runs as user 10001, as the project's own."""
     if not engine.images.list(BASE):
-        pytest.skip(f"the engine has no image {BASE}: deploy/containers/make_base_image.sh makes one")
+        pytest.skip(f"the engine has no image {BASE}: run deploy/containers/make_base_image.sh, then the tests again")
     files = {"Dockerfile": DOCKERFILE.encode(), "__main__.py": Path(__file__).with_name("stand_in.py").read_bytes()}
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as archive:

@@ -43,7 +43,8 @@ def make_project_folder(root):
     (root / "data/speed/sr/teacher.json").write_text(json.dumps(speed | {"seconds_per_megapixel": 0.75}))
     costs = {name: {"seconds_per_megapixel": 0.1, "megabytes_per_megapixel": 200.4} for name in EXPORTED}
     costs["student_int8"]["seconds_per_megapixel"] = 0.0625
-    exported = {"device": "another card", "threads": 5, "networks": costs}
+    student = hashlib.sha256((root / "data/students/sr/dckd/student.safetensors").read_bytes()).hexdigest()
+    exported = {"device": "another card", "threads": 5, "student": student, "networks": costs}
     (root / "data/speed/sr/dckd-export.json").write_text(json.dumps(exported))
     files = ("torch", "student", "student_float16", "student_int8")
     losses = {name: {"bytes": 4321, "first": {"psnr": 31.0, "lost": 0.0}} for name in files}
@@ -85,10 +86,17 @@ def test_it_tells_what_was_exported_and_how_long_the_stages_took(project):
     assert "| dckd, ONNX, int8 | 1,234 | 30.75 | \N{MINUS SIGN}0.25 | 62.5 | 200 |" in page
     assert f"| teacher, as trained | {ABSENT} | {ABSENT} | {ABSENT} | 100 | 200 |" in page
     assert "measured on: another card, 5 threads" in page
-    assert "Durations, of each stage when it last ran on this machine: report 62 s." in page
+    assert "(of a training that was broken off, its last part): report 62 s." in page
     assert "other 7 s" not in page
     teacher = next(line for line in page.splitlines() if line.startswith("| teacher |"))
     assert teacher.endswith(" 750 |")
+
+
+def test_the_export_of_a_former_student_is_left_out(project):
+    file = project / "data/speed/sr/dckd-export.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"student": "0" * 64}))
+    page_of(project)
+    assert "### Exported" not in (project / "data/pages/report/report.md").read_text(encoding="utf-8")
 
 
 def test_an_export_without_its_losses_is_left_out(project, monkeypatch):

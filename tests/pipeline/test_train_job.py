@@ -892,6 +892,7 @@ class TestRealTraining:
                     "PYTHONPATH": str(ROOT),
                     "STEP_LAUNCHER": shlex.join(launcher),
                     "KFP_RUN_ID": "a-run",
+                    "MLFLOW_RUN_ID": "injected",
                     "MLFLOW_TRACKING_PASSWORD": "secret",
                     "KUBECONFIG": str(server.kubeconfig(tmp_path / "kubeconfig")),
                 },
@@ -914,7 +915,10 @@ class TestRealTraining:
         }
         assert (server.jobs, server.pods) == ({}, {})
         (job,) = server.controller.jobs
-        assert job["spec"]["trainer"]["env"] == [{"name": "KFP_RUN_ID", "value": "a-run"}]
+        assert job["spec"]["trainer"]["env"] == [
+            {"name": "KFP_RUN_ID", "value": "a-run"},
+            {"name": "MLFLOW_RUN_ID", "value": "injected"},
+        ]
 
     def test_bad_input_on_the_nodes_is_told_at_the_end(self, distilled, tmp_path):
         (tmp_path / "check").write_text('{"sha256": "another"}')

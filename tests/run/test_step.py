@@ -236,16 +236,16 @@ class TestDuration:
         assert 0.5 <= json.loads((tmp_path / self.FILE).read_text())["seconds"] < 60
 
     @pytest.mark.parametrize(
-        ("body", "environment"),
+        ("body", "environment", "code"),
         [
-            ("write_text(output, 'done')", {}),
-            ("write_text(output, 'done')", {"DVC_STAGE": "../../elsewhere"}),
-            ("write_text(output, 'done')", {"DVC_STAGE": STAGE, "RANK": "1"}),
-            ("raise InputError('no')", {"DVC_STAGE": STAGE}),
+            ("write_text(output, 'done')", {}, 0),
+            ("write_text(output, 'done')", {"DVC_STAGE": "../../elsewhere"}, 0),
+            ("write_text(output, 'done')", {"DVC_STAGE": STAGE, "RANK": "1"}, 0),
+            ("raise InputError('no')", {"DVC_STAGE": STAGE}, 2),
         ],
     )
-    def test_nothing_else_does(self, body: str, environment: dict[str, str], tmp_path: Path) -> None:
-        run_tiny(tmp_path, body, **environment)
+    def test_nothing_else_does(self, body: str, environment: dict[str, str], code: int, tmp_path: Path) -> None:
+        assert run_tiny(tmp_path, body, **environment).returncode == code
         assert not (tmp_path / ".cache").exists()
 
     def test_where_it_cannot_be_written_the_step_has_still_ended_well(self, tmp_path: Path) -> None:
