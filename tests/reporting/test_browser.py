@@ -1,6 +1,7 @@
 """The page in a real browser: what a reader does with it, light, dark, on a phone, in a sandbox, without a network."""
 
 import html
+import json
 import shutil
 
 import pytest
@@ -273,9 +274,23 @@ def test_colours_follow_the_reader_and_the_switch(chromium, written, scheme):
     tab.close()
 
 
-def test_a_phone_scrolls_in_one_direction_only(chromium, written):
+@pytest.fixture(scope="module")
+def written_with_circumstances(written):
+    root = written.parents[3]
+    about = {"revision": "1" * 40, "lock": "2" * 64, "durations": {"distill_with_encoder@sr-dckd": 201.4}}
+    (root / "circumstances.json").write_text(json.dumps(about))
+    flags = list(FLAGS)
+    flags[flags.index("--output") + 1] = "data/pages/sr"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        run_step(report, [*flags, "--circumstances", "circumstances.json"])
+    return root / "data/pages/sr/report.html"
+
+
+@pytest.mark.parametrize("page", ["written", "written_with_circumstances"])
+def test_a_phone_scrolls_in_one_direction_only(chromium, page, request):
     reader = Reader(chromium, viewport={"width": 400, "height": 800}, has_touch=True, is_mobile=True)
-    tab = reader.open(written)
+    tab = reader.open(request.getfixturevalue(page))
     assert tab.evaluate("document.documentElement.scrollWidth") <= 400
     rights = """[...document.querySelectorAll('.viewer button, .viewer select')]
         .map(one => one.getBoundingClientRect().right)"""
