@@ -34,7 +34,7 @@ test: $(VENV)/installed  ## run the tests
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 ui: $(VENV)/installed  ## send what waits in the journals, and open the page of the tracked runs
-	@python -m components.run.tracking --ui
+	@python -m components.telemetry --ui
 
 lint: $(VENV)/installed  ## check style, types and the direction of imports
 	ruff check .

@@ -17,12 +17,12 @@ import skimage.data
 from benchmarks.read_crops import PHOTOGRAPHS, ROUNDS, mosaic
 from components.images.files import read_image
 from components.images.patches import TrainingPatches
-from components.images.rain import Rain
-from components.images.shake import Shake
 from components.images.store import Pair, Store, StoreWriter
 from components.tasks.deblur import Deblurring
+from components.tasks.deblur.shake import Shake
 from components.tasks.denoise import Denoising
 from components.tasks.derain import Deraining
+from components.tasks.derain.rain import Rain
 
 SIDE, IMAGES = 240, 20
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from components.backbones import BackboneChoice, build_backbone
 from components.backbones.backbone import Backbone
-from components.backbones.luma import LumaBackbone
+from components.backbones.parts.luma import LumaBackbone
 from components.backbones.weights import load_published
 from components.images.bicubic_tensors import resize_batch
 from components.images.files import read_image

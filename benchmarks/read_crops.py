@@ -20,8 +20,8 @@ from components.images.bicubic import downscale
 from components.images.files import read_image
 from components.images.patches import TrainingPatches
 from components.images.store import Image, Pair, Record, Store, StoreWriter
-from components.run.progress import progress
 from components.tasks import TaskChoice, build_task
+from components.telemetry.progress import progress
 
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 ROUNDS = 5

@@ -31,8 +31,9 @@ from components.images.store import Pair, StoreWriter
 from components.run.files import sha256_of, write_json
 from components.run.params import read_params
 from components.run.step import run_step
-from components.run.tracking import follow
 from components.tasks.sr import SuperResolution
+from components.telemetry import follow
+from components.telemetry.recorder import observed
 from components.training import loop, session
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def measured() -> None:
 
     with mock.patch.object(session, "train", timed):
         began = perf_counter()
-        run_step(distill, WORDS.split())
+        run_step(distill, WORDS.split(), observe=observed)
     followers = [process.pid for process in follow._started]  # noqa: SLF001 -- to end them
     ((train_seconds, used),) = inside
     beside = perf_counter() - began - train_seconds

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import torch
 
+from components.auxiliary.aggregator import Aggregator
+from components.auxiliary.committee import Committee, Panel
+from components.auxiliary.encoder_weights import build_encoder
+from components.auxiliary.privileged_teacher import build_privileged_teacher
 from components.backbones import BackboneChoice, build_backbone
-from components.backbones.aggregator import Aggregator
 from components.backbones.backbone import Backbone
-from components.backbones.committee import Committee, Panel
-from components.backbones.encoder_weights import build_encoder
-from components.backbones.privileged_teacher import build_privileged_teacher
 from components.methods import MethodChoice, build_method
 from components.methods.method import Distillation, Frozen, Network, Setting
 from components.run.params import section, typed

@@ -21,11 +21,12 @@ from components.images.store import Cut, Pair, StoreWriter
 from components.run.errors import InputError
 from components.run.files import written_whole
 from components.run.params import Params
-from components.run.progress import progress
 from components.run.step import run_step
 from components.tasks import TaskChoice, build_task
 from components.tasks.pairs import read_clean, read_degraded
 from components.tasks.task import Task
+from components.telemetry.progress import progress
+from components.telemetry.recorder import observed
 
 _OVERHEAD = 3 * 4096  # what LMDB adds to a record at most, keys and the unused ends of pages
 
@@ -166,4 +167,4 @@ def _load(task: Task, raw: Path, entry: Entry, variants: int) -> list[Pair]:
 
 
 if __name__ == "__main__":
-    run_step(build_lmdb)
+    run_step(build_lmdb, observe=observed)

@@ -9,7 +9,6 @@ from components.images.manifest import read_manifest
 from components.run.errors import InputError, unknown_name
 from components.run.files import sha256_of, write_json, written_whole
 from components.run.step import run_step
-from components.run.tracking.recorder import current
 from components.tasks import TaskChoice, build_task
 from components.tasks.evaluation import (
     best_device,
@@ -19,6 +18,7 @@ from components.tasks.evaluation import (
     write_scores,
     write_speed,
 )
+from components.telemetry.recorder import current, observed
 from components.training.networks import Expected, Teacher
 
 _LOG = logging.getLogger(__name__)
@@ -96,4 +96,4 @@ def _refuse_weak(expected: Expected, sets: dict[str, dict[str, float]]) -> None:
 
 
 if __name__ == "__main__":
-    run_step(check_teacher)
+    run_step(check_teacher, observe=observed)

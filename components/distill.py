@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from components.auxiliary.committee_weights import load_committee
+from components.auxiliary.encoder_weights import load_encoder
+from components.auxiliary.privileged_teacher import load_privileged_teacher
 from components.backbones import BackboneChoice, build_backbone
 from components.backbones.backbone import Backbone
-from components.backbones.committee_weights import load_committee
-from components.backbones.encoder_weights import load_encoder
-from components.backbones.privileged_teacher import load_privileged_teacher
 from components.backbones.weights import describe_backbone, load_backbone
 from components.images.distances import DISTANCES
 from components.methods import MethodChoice, build_method
@@ -19,8 +19,8 @@ from components.methods.method import Distillation, Frozen, Setting
 from components.run.errors import InputError
 from components.run.params import typed
 from components.run.step import run_step
-from components.run.tracking.recorder import current
 from components.tasks import TaskChoice, build_task
+from components.telemetry.recorder import current, observed
 from components.training.gate import refuse_unchecked
 from components.training.loop import Trained
 from components.training.networks import Student
@@ -123,4 +123,4 @@ def distill(
 
 
 if __name__ == "__main__":
-    run_step(distill, distributed=True)
+    run_step(distill, observe=observed, distributed=True)

@@ -8,7 +8,6 @@ from components.backbones.weights import load_backbone
 from components.images.manifest import read_manifest
 from components.run.files import read_json, write_json, written_whole
 from components.run.step import run_step
-from components.run.tracking.recorder import current
 from components.tasks import TaskChoice, build_task
 from components.tasks.evaluation import (
     best_device,
@@ -18,6 +17,7 @@ from components.tasks.evaluation import (
     write_scores,
     write_speed,
 )
+from components.telemetry.recorder import current, observed
 
 _LOG = logging.getLogger(__name__)
 
@@ -66,4 +66,4 @@ def evaluate(
 
 
 if __name__ == "__main__":
-    run_step(evaluate)
+    run_step(evaluate, observe=observed)

@@ -21,6 +21,7 @@ from components.run.params import Params, Positive
 from components.run.step import run_step
 from components.tasks import TaskChoice, build_task
 from components.tasks.evaluation import test_entries
+from components.telemetry.recorder import observed
 
 _LOG = logging.getLogger(__name__)
 
@@ -121,4 +122,4 @@ def _measure_costs(speed: Path, student: Path, exported: dict[str, Path], teache
 
 
 if __name__ == "__main__":
-    run_step(export)
+    run_step(export, observe=observed)

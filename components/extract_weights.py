@@ -5,9 +5,9 @@ from pathlib import Path
 
 from safetensors.torch import save
 
-from components.backbones.pickled_modules import pickled_tensors
 from components.run.files import written_whole
 from components.run.step import run_step
+from components.use.pickled_modules import pickled_tensors
 
 _LOG = logging.getLogger(__name__)
 

@@ -4,14 +4,14 @@ import logging
 import shutil
 from pathlib import Path
 
-from components.images.archives import unpack
-from components.images.datasets import Collection, Dataset, Source, SourceFile
-from components.images.servers import shown
-from components.images.sources import located, stored_name
+from components.fetching.archives import unpack
+from components.fetching.sources import located, stored_name
+from components.images.datasets import Collection, Dataset, Source, SourceFile, shown
 from components.run.errors import InputError, unknown_name
 from components.run.files import written_whole
 from components.run.params import PARAMS_FILE
 from components.run.step import run_step
+from components.telemetry.recorder import observed
 
 DOWNLOADS = Path(".cache/downloads")
 """Beside the stage's output and not in it: DVC removes an output before the stage runs."""
@@ -78,4 +78,4 @@ def _copy(path: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_step(fetch)
+    run_step(fetch, observe=observed)

@@ -18,6 +18,7 @@ from components.run.files import write_text, written_whole
 from components.run.params import Params
 from components.run.step import run_step
 from components.tasks import TaskChoice, build_task
+from components.telemetry.recorder import observed
 
 _LOG = logging.getLogger(__name__)
 
@@ -133,4 +134,4 @@ def report(
 
 
 if __name__ == "__main__":
-    run_step(report)
+    run_step(report, observe=observed)

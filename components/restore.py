@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from components.run.errors import InputError
 from components.run.files import written_whole
-from components.run.progress import Progress
 from components.run.step import faults_told
+from components.telemetry.progress import Progress
 from components.use.places import Job, find_jobs
 
 if TYPE_CHECKING:
-    from components.images.photographs import Samples
+    from components.use.photographs import Samples
 
 _LOG = logging.getLogger(__name__)
 _FORMATS = ("jpg", "png", "tif", "webp", "bmp")
@@ -55,10 +55,10 @@ def restore(
     import torch  # noqa: PLC0415 - takes seconds, and neither --help nor a mistyped name needs it
 
     from components.exporting.opening import open_network  # noqa: PLC0415
-    from components.images.photograph_files import ENDINGS, refuse_unfit, write_photograph  # noqa: PLC0415
-    from components.images.photographs import read_photograph  # noqa: PLC0415
     from components.use.bands import restored_rows  # noqa: PLC0415
     from components.use.ensemble import SelfEnsemble  # noqa: PLC0415
+    from components.use.photograph_files import ENDINGS, refuse_unfit, write_photograph  # noqa: PLC0415
+    from components.use.photographs import read_photograph  # noqa: PLC0415
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() and student.suffix == ".safetensors" else "cpu"

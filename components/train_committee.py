@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field, field_validator
 
-from components.backbones.aggregator import Aggregator
-from components.backbones.committee import Committee
-from components.backbones.committee_weights import load_panel, save_committee
+from components.auxiliary.aggregator import Aggregator
+from components.auxiliary.committee import Committee
+from components.auxiliary.committee_weights import load_panel, save_committee
 from components.images.distances import DISTANCES
 from components.images.store import Store
 from components.methods.method import Frozen
@@ -17,8 +17,8 @@ from components.run.errors import InputError
 from components.run.files import write_json, written_whole
 from components.run.params import Params, bind
 from components.run.step import run_step
-from components.run.tracking.recorder import current
 from components.tasks import TaskChoice, build_task
+from components.telemetry.recorder import current, observed
 from components.training.aggregation import Aggregation
 from components.training.gate import refuse_unchecked
 from components.training.loop import Row, Trained
@@ -138,4 +138,4 @@ def _refuse_worse(together: Row, teachers: dict[str, Row], tolerance: float) -> 
 
 
 if __name__ == "__main__":
-    run_step(train_committee, distributed=True)
+    run_step(train_committee, observe=observed, distributed=True)

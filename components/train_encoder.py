@@ -6,18 +6,18 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, model_validator
 
-from components.backbones.encoder_weights import build_encoder, load_released_encoder
-from components.backbones.feature_space import FeatureSpace
-from components.backbones.vq_autoencoder import VqAutoencoder
-from components.backbones.vqgan import VqganEncoder
+from components.auxiliary.encoder_weights import build_encoder, load_released_encoder
+from components.auxiliary.feature_space import FeatureSpace
+from components.auxiliary.vq_autoencoder import VqAutoencoder
+from components.auxiliary.vqgan import VqganEncoder
 from components.backbones.weights import save_network
 from components.images.distances import DISTANCES
 from components.run.errors import InputError
 from components.run.files import write_json, written_whole
 from components.run.params import Params, bind, without_nulls
 from components.run.step import run_step
-from components.run.tracking.recorder import current
 from components.tasks import TaskChoice, build_task
+from components.telemetry.recorder import current, observed
 from components.training.autoencoding import Autoencoding, reconstruction_on
 from components.training.loop import Trained
 from components.training.outcome import HISTORY, VALIDATION, write_rows
@@ -116,4 +116,4 @@ def train_encoder(task: TaskChoice, encoder: Encoder, raw: Path, lmdb: Path, out
 
 
 if __name__ == "__main__":
-    run_step(train_encoder, distributed=lambda arguments: arguments["encoder"].training is not None)
+    run_step(train_encoder, observe=observed, distributed=lambda arguments: arguments["encoder"].training is not None)

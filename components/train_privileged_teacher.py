@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from components.backbones.privileged_teacher import (
+from components.auxiliary.privileged_teacher import (
     PrivilegedTeacher,
     build_privileged_teacher,
     describe_privileged_teacher,
@@ -12,8 +12,8 @@ from components.images.distances import DISTANCES
 from components.run.files import write_json
 from components.run.params import Params
 from components.run.step import run_step
-from components.run.tracking.recorder import current
 from components.tasks import TaskChoice, build_task
+from components.telemetry.recorder import current, observed
 from components.training.loop import Trained
 from components.training.networks import Student
 from components.training.outcome import write_outcome
@@ -84,4 +84,4 @@ def train_privileged_teacher(
 
 
 if __name__ == "__main__":
-    run_step(train_privileged_teacher, distributed=True)
+    run_step(train_privileged_teacher, observe=observed, distributed=True)

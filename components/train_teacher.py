@@ -12,8 +12,8 @@ from components.images.distances import DISTANCES
 from components.methods.method import Setting
 from components.methods.scratch import Scratch
 from components.run.step import run_step
-from components.run.tracking.recorder import current
 from components.tasks import TaskChoice, build_task
+from components.telemetry.recorder import current, observed
 from components.training.loop import Trained
 from components.training.networks import Teacher
 from components.training.outcome import validation_on, write_outcome
@@ -75,4 +75,4 @@ def train_teacher(task: TaskChoice, teacher: Teacher, raw: Path, lmdb: Path, out
 
 
 if __name__ == "__main__":
-    run_step(train_teacher, distributed=lambda arguments: arguments["teacher"].training is not None)
+    run_step(train_teacher, observe=observed, distributed=lambda arguments: arguments["teacher"].training is not None)

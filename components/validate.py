@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from components.images.datasets import Collection, Dataset
-from components.images.duplicates import near_duplicate_across_splits, same_file_across_splits, same_file_in_split
-from components.images.inspection import Inspection, inspect_images
-from components.images.listing import Listed, list_images
 from components.images.manifest import write_manifest
 from components.run.errors import InputError
 from components.run.files import write_json, written_whole
 from components.run.params import Params
-from components.run.progress import progress
 from components.run.step import run_step
 from components.tasks import TaskChoice, build_task
 from components.tasks.task import Task
+from components.telemetry.progress import progress
+from components.telemetry.recorder import observed
+from components.validating.duplicates import near_duplicate_across_splits, same_file_across_splits, same_file_in_split
+from components.validating.inspection import Inspection, inspect_images
+from components.validating.listing import Listed, list_images
 
 if TYPE_CHECKING:
-    from components.images.judgement import Outcome
+    from components.validating.judgement import Outcome
 
 _LOG = logging.getLogger(__name__)
 _SHOWN = 20
@@ -39,9 +40,9 @@ class Validation(Params):
         smallest_test_side: pixels of a clean validation or test image.
         largest_aspect: longer side over shorter side.
         near_duplicate_bits: two images of different splits are held for the same if at most so many of the 64 bits of
-            their perceptual hashes differ, in any orientation (`components.images.duplicates`).
+            their perceptual hashes differ, in any orientation (`components.validating.duplicates`).
         smallest_pair_correlation: a degraded image belongs to its clean one if their details correlate at least so much
-            (`components.images.inspection.pair_correlation`).
+            (`components.validating.inspection.pair_correlation`).
         modes: how files may store their pixels, in Pillow's names: all of them are read as 8-bit RGB, but one may be a
             surprise (a black-and-white scan among photographs). Transparent pixels are refused in any case.
     """
@@ -87,8 +88,8 @@ def validate(
 
     # Great Expectations takes up to 15 seconds to import, and logs hundreds of lines meanwhile: not for --help.
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
-    from components.images.expectations import image_expectations  # noqa: PLC0415
-    from components.images.judgement import judge  # noqa: PLC0415
+    from components.validating.expectations import image_expectations  # noqa: PLC0415
+    from components.validating.judgement import judge  # noqa: PLC0415
 
     rows = table(images, validate.near_duplicate_bits)
     outcomes = judge(rows, image_expectations(**validate.model_dump(exclude={"near_duplicate_bits"})), docs)
@@ -152,4 +153,4 @@ def _told(outcome: "Outcome") -> str:
 
 
 if __name__ == "__main__":
-    run_step(validate)
+    run_step(validate, observe=observed)

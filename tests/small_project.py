@@ -11,10 +11,10 @@ import yaml
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio
 
+from components.auxiliary.committee import Committee
+from components.auxiliary.committee_weights import load_panel, save_committee
+from components.auxiliary.privileged_teacher import describe_privileged_teacher
 from components.backbones import BackboneChoice
-from components.backbones.committee import Committee
-from components.backbones.committee_weights import load_panel, save_committee
-from components.backbones.privileged_teacher import describe_privileged_teacher
 from components.backbones.weights import describe_backbone, save_network
 from components.images.files import write_png
 from components.images.manifest import Entry, write_manifest

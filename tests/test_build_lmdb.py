@@ -21,6 +21,7 @@ from components.run.params import Choice, typed
 from components.run.step import run_step
 from components.tasks import TaskChoice
 from components.tasks.sr import SuperResolution
+from components.telemetry.recorder import observed
 
 PACKING = Packing(size=24, step=12)
 TIMES_TWO = Choice(name="sr", scale=2)
@@ -243,6 +244,6 @@ def test_the_command_line_refuses_bad_input_in_one_message(raw, tmp_path, capsys
     (raw / "params.yaml").write_text("tasks: {two: {name: sr, scale: 2}}\npackings: {two: {size: 24, steps: 12}}\n")
     files = f"--params {raw / 'params.yaml'} --manifest none --raw {raw} --lmdb {tmp_path / 'lmdb'}"
     with pytest.raises(SystemExit) as caught:
-        run_step(build_lmdb, ["--task", "two", "--packing", "two", *files.split()])
+        run_step(build_lmdb, ["--task", "two", "--packing", "two", *files.split()], observe=observed)
     assert caught.value.code == 2
     assert "packings.two: unknown key 'steps'. Did you mean 'step'?" in capsys.readouterr().err

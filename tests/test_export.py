@@ -13,8 +13,8 @@ from torch import nn
 
 from components.backbones import BACKBONES, BackboneChoice, build_backbone
 from components.backbones.backbone import Backbone, State
-from components.backbones.head_body_tail import conv3x3, upsampler
-from components.backbones.swin import residual_swin_blocks
+from components.backbones.parts.head_body_tail import conv3x3, upsampler
+from components.backbones.parts.swin import residual_swin_blocks
 from components.backbones.tiling import run_padded
 from components.export import export
 from components.exporting.costs import Cost, cost_of

@@ -18,7 +18,7 @@ from components.fetch import DOWNLOADS, fetch
 from components.images.datasets import Collection, Dataset, Source
 from components.run.errors import InputError
 from components.run.params import typed
-from tests.images.range_server import Fault, range_server
+from tests.fetching.range_server import Fault, range_server
 
 PROJECT = Path(__file__).parent.parent
 COLLECTION = Collection(training=("one",), validation=("two",), test=("one",), checkpoints=("weights",))

@@ -16,6 +16,7 @@ from PIL import Image
 from components.report import report
 from components.run.files import read_json, write_json
 from components.run.step import run_step
+from components.telemetry.recorder import observed
 from tests.reporting.project import FLAGS, PARAMS, TERMS, make_project
 from tests.reporting.reading import Page, rendered
 
@@ -42,7 +43,7 @@ def project(made, tmp_path, monkeypatch):
 
 
 def run():
-    run_step(report, FLAGS)
+    run_step(report, FLAGS, observe=observed)
     return {path.relative_to(OUTPUT).as_posix(): path.read_bytes() for path in OUTPUT.rglob("*") if path.is_file()}
 
 
@@ -382,7 +383,7 @@ def test_what_differs_in_every_run_is_shown_where_it_is_given(project):
     speed = {"dckd": {"seconds_per_megapixel": 0.5, "device": "cpu", "threads": 2}}
     given = {"revision": "abc1234", "changed": True, "lock": "f" * 64, "made": "2026-01-02 03:04 UTC", "speed": speed}
     write_json(Path("circumstances.json"), given)
-    run_step(report, [*FLAGS, "--circumstances", "circumstances.json"])
+    run_step(report, [*FLAGS, "--circumstances", "circumstances.json"], observe=observed)
     page = Page((OUTPUT / "report.html").read_text())
     for told in ("Revision abc1234, with changes", "f" * 64, "2026-01-02 03:04 UTC", "cpu, 2 threads", "not recorded"):
         assert told in page.text
@@ -397,7 +398,7 @@ def test_circumstances_with_a_mistake_or_missing_are_named(project, capsys):
         if text:
             Path("circumstances.json").write_text(text)
         with pytest.raises(SystemExit) as error:
-            run_step(report, [*FLAGS, "--circumstances", "circumstances.json"])
+            run_step(report, [*FLAGS, "--circumstances", "circumstances.json"], observe=observed)
         assert error.value.code == 2
         assert told in capsys.readouterr().err
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from components.backbones.committee_weights import load_committee
+from components.auxiliary.committee_weights import load_committee
 from components.run.errors import InputError
 from components.train_committee import train_committee
 from components.training import session

@@ -4,8 +4,8 @@ import json
 import pytest
 import torch
 
-from components.backbones.encoder_weights import load_encoder
-from components.backbones.vgg import Vgg19
+from components.auxiliary.encoder_weights import load_encoder
+from components.auxiliary.vgg import Vgg19
 from components.run.errors import InputError
 from components.train_encoder import train_encoder
 from components.training import autoencoding, session

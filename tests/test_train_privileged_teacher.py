@@ -4,7 +4,7 @@ import json
 import pytest
 import torch
 
-from components.backbones.privileged_teacher import load_privileged_teacher
+from components.auxiliary.privileged_teacher import load_privileged_teacher
 from components.run.errors import InputError
 from components.train_privileged_teacher import train_privileged_teacher
 from components.training import session

@@ -17,6 +17,7 @@ from components.images.store import Store
 from components.run.step import run_step
 from components.tasks.deblur import Deblurring
 from components.tasks.sr import SuperResolution
+from components.telemetry.recorder import observed
 from components.validate import validate
 
 TASK = SuperResolution(scale=2)
@@ -65,7 +66,7 @@ def project(tmp_path, monkeypatch):
 
 def run():
     files = ["--raw", "raw", "--manifest", "out/manifest", "--docs", "out/docs"]
-    run_step(validate, ["--task", "sr", "--collection", "sr", *files])
+    run_step(validate, ["--task", "sr", "--collection", "sr", *files], observe=observed)
 
 
 def refused(capsys):
@@ -264,5 +265,5 @@ def test_help_does_not_wait_for_great_expectations():
     command = [sys.executable, "-X", "importtime", "-m", "components.validate", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "--manifest" in done.stdout
-    assert "components.images.inspection" in done.stderr
+    assert "components.validating.inspection" in done.stderr
     assert "great_expectations" not in done.stderr

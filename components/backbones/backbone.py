@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from components.backbones.layouts import Layout
+from components.backbones.parts.layouts import Layout
 
 
 class State(NamedTuple):

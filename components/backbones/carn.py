@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from components.backbones.backbone import Backbone, State
-from components.backbones.head_body_tail import DIV2K_MEAN, conv3x3
-from components.backbones.layouts import Layout, Tensors
+from components.backbones.parts.head_body_tail import DIV2K_MEAN, conv3x3
+from components.backbones.parts.layouts import Layout, Tensors
 from components.run.errors import InputError
 from components.run.params import Positive
 

@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from components.backbones.backbone import Backbone
-from components.backbones.luma import LumaBackbone
+from components.backbones.parts.luma import LumaBackbone
 
 OUTPUT_HEIGHT, OUTPUT_WIDTH = 720, 1280
 """The output size that the field counts operations for."""

@@ -8,8 +8,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from components.backbones.backbone import Backbone, State
-from components.backbones.layouts import Layout, Tensors
-from components.backbones.luma import autocast_device, to_gray, to_luma
+from components.backbones.parts.layouts import Layout, Tensors
+from components.backbones.parts.luma import autocast_device, to_gray, to_luma
 from components.run.errors import InputError
 from components.run.params import Positive
 

@@ -7,9 +7,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from components.backbones.backbone import State
-from components.backbones.expert_compensator import ExpertCompensator
-from components.backbones.four_levels import FourLevels, FourNumbers
-from components.backbones.transposed_attention import (
+from components.backbones.parts.expert_compensator import ExpertCompensator
+from components.backbones.parts.four_levels import FourLevels, FourNumbers
+from components.backbones.parts.transposed_attention import (
     NormKind,
     TransformerBlock,
     TransposedAttention,

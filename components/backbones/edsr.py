@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from components.backbones.head_body_tail import HeadBodyTail, conv3x3
-from components.backbones.layouts import Layout
+from components.backbones.parts.head_body_tail import HeadBodyTail, conv3x3
+from components.backbones.parts.layouts import Layout
 from components.run.params import Positive
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from components.backbones.backbone import State
-from components.backbones.luma import LumaBackbone
+from components.backbones.parts.luma import LumaBackbone
 from components.run.params import Positive
 
 

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from components.backbones.backbone import State
-from components.backbones.layouts import Layout
-from components.backbones.luma import LumaBackbone
+from components.backbones.parts.layouts import Layout
+from components.backbones.parts.luma import LumaBackbone
 from components.run.errors import InputError
 from components.run.params import Positive
 

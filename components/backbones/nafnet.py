@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from components.backbones.backbone import Backbone, State
-from components.backbones.precision import at_least_single
+from components.backbones.parts.precision import at_least_single
 from components.run.errors import InputError
 from components.run.params import Positive
 

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from components.backbones.four_levels import FourLevels, FourNumbers
-from components.backbones.transposed_attention import (
+from components.backbones.parts.four_levels import FourLevels, FourNumbers
+from components.backbones.parts.transposed_attention import (
     NormKind,
     TransformerBlock,
     TransposedAttention,

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from components.backbones.backbone import Backbone, State
-from components.backbones.head_body_tail import ColourShift, conv3x3, upsampler
-from components.backbones.precision import at_least_single, without_autocast
+from components.backbones.parts.head_body_tail import ColourShift, conv3x3, upsampler
+from components.backbones.parts.precision import at_least_single, without_autocast
 from components.run.errors import InputError
 from components.run.params import Positive
 

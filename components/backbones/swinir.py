@@ -8,8 +8,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from components.backbones.backbone import Backbone, State
-from components.backbones.head_body_tail import DIV2K_MEAN, conv3x3, upsampler
-from components.backbones.swin import ChannelNorm, residual_swin_blocks
+from components.backbones.parts.head_body_tail import DIV2K_MEAN, conv3x3, upsampler
+from components.backbones.parts.swin import ChannelNorm, residual_swin_blocks
 from components.backbones.tiling import pad_to_multiple
 from components.run.errors import InputError
 from components.run.params import Positive

@@ -11,8 +11,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from components.backbones.backbone import Backbone, State
-from components.backbones.head_body_tail import conv3x3
-from components.backbones.lewin import LeWinBlock, LeWinLevel
+from components.backbones.parts.head_body_tail import conv3x3
+from components.backbones.parts.lewin import LeWinBlock, LeWinLevel
 from components.run.errors import InputError
 from components.run.params import Positive
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from components.backbones.backbone import State
-from components.backbones.luma import LumaBackbone, autocast_device
+from components.backbones.parts.luma import LumaBackbone, autocast_device
 from components.run.params import Positive
 
 

@@ -13,9 +13,9 @@ from components.images.manifest import Entry
 from components.images.metrics import quantise
 from components.images.pixels import Degraded, to_float
 from components.run.errors import InputError
-from components.run.progress import progress
 from components.tasks.evaluation import read_pair
 from components.tasks.task import Image, Task
+from components.telemetry.progress import progress
 
 _DIGITS = 3
 

@@ -1,5 +1,6 @@
 """What a dataset is made of: where it comes from, which files are clean, and where their degraded partners lie."""
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -91,3 +92,10 @@ class Collection(Params):
     def datasets(self) -> tuple[tuple[Split, str], ...]:
         """Every (split, dataset name), in a fixed order."""
         return tuple((split, name) for split in SPLITS for name in getattr(self, split))
+
+
+def shown(url: str) -> str:
+    """Return a URL as it may stand in a message: without user, password, and query (which can hold a signature)."""
+    if url.startswith(("package:", "file:", "s3:")):  # have none, and may hold these signs in a name
+        return url
+    return re.sub(r"(?<=://)[^/?#]*@", "", re.split(r"[?#]", url)[0])

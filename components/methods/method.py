@@ -11,10 +11,10 @@ import torch.distributed.nn.functional
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from components.auxiliary.committee import Committee
+from components.auxiliary.feature_space import FeatureSpace
+from components.auxiliary.privileged_teacher import PrivilegedTeacher
 from components.backbones.backbone import Backbone
-from components.backbones.committee import Committee
-from components.backbones.feature_space import FeatureSpace
-from components.backbones.privileged_teacher import PrivilegedTeacher
 from components.images.distances import Distance
 
 Network = TypeVar("Network", bound=nn.Module)

@@ -31,7 +31,7 @@ from components.reporting.tables import (
     validation_table,
 )
 from components.reporting.wording import whole
-from components.run.progress import progress
+from components.telemetry.progress import progress
 
 
 @dataclass(frozen=True)

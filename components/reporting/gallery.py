@@ -9,8 +9,8 @@ from components.reporting.findings import Findings, Quality
 from components.reporting.pictures import Picture, whole_photograph
 from components.reporting.places import choose_places, read_clean, read_restored
 from components.reporting.wording import decibels, similarity
-from components.run.progress import progress
 from components.tasks.task import Image
+from components.telemetry.progress import progress
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from components.backbones.weights import read_description
-from components.images.datasets import Collection, Dataset, Source
+from components.images.datasets import Collection, Dataset, Source, shown
 from components.images.manifest import Entry, read_manifest
-from components.images.servers import shown
 from components.reporting.circumstances import Circumstances
 from components.reporting.findings import (
     Contender,

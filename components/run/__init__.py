@@ -1,1 +1,1 @@
-"""What every step shares with its run: typed signatures, errors, files, progress."""
+"""What every step shares with its run: typed signatures, params, errors, files."""

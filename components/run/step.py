@@ -10,15 +10,13 @@ import shlex
 import sys
 import time
 import typing
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from components.run.durations import timed
 from components.run.errors import InputError
 from components.run.params import PARAMS_FILE, Choice, read_params, section, typed
-from components.run.tracking.recorder import tracked
 
 _PATHS = (Path, Path | None)
 
@@ -30,11 +28,20 @@ _RANKS = ("RANK", "LOCAL_RANK")
 
 _LOG = logging.getLogger(__name__)
 
+Observer = Callable[[str, Sequence[str], Mapping[str, Any]], AbstractContextManager[None]]
+"""From a step's name, its command line and its typed arguments to what surrounds its run."""
+
+
+def unobserved(_step: str, _words: Sequence[str], _values: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """Nothing looks on."""
+    return nullcontext()
+
 
 def run_step(
     step: Callable[..., None],
     arguments: Sequence[str] | None = None,
     *,
+    observe: Observer = unobserved,
     distributed: bool | Callable[[dict[str, Any]], bool] = False,
 ) -> None:
     """Run `step` from the command line and exit.
@@ -49,6 +56,7 @@ def run_step(
     Args:
         step: the typed function.
         arguments: its command line; the process's own by default.
+        observe: surrounds the run; nothing comes back from it, so it is no dependency of any stage.
         distributed: whether several processes may run the step together, or what tells it from the step's arguments.
             If so, and the environment has `STEP_LAUNCHER` (a command's first words, such as
             `torchrun --standalone --nproc-per-node=4`), this process becomes
@@ -60,7 +68,7 @@ def run_step(
         values = parse(step, words)
         if distributed(values) if callable(distributed) else distributed:
             _launch(step, words)
-        with timed(), tracked(step.__name__, words, values):
+        with observe(step.__name__, words, values):
             step(**values)
 
 

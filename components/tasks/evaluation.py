@@ -19,9 +19,9 @@ from components.images.metrics import quantise
 from components.images.pixels import Degraded, to_float
 from components.run.errors import InputError
 from components.run.files import write_json, write_text
-from components.run.progress import progress
 from components.tasks.pairs import read_clean, read_degraded
 from components.tasks.task import Image, Task
+from components.telemetry.progress import progress
 
 Restore = Callable[[Degraded], Image]
 

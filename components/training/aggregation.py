@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from components.backbones.aggregator import Aggregator
-from components.backbones.committee import Panel
+from components.auxiliary.aggregator import Aggregator
+from components.auxiliary.committee import Panel
 from components.images.distances import Distance
 from components.methods.method import Batch, Frozen, Method
 

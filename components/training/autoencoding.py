@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from components.backbones.vq_autoencoder import VqAutoencoder
+from components.auxiliary.vq_autoencoder import VqAutoencoder
 from components.images.distances import Distance
 from components.images.metrics import psnr, quantise
 from components.images.store import Image, Store

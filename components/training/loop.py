@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from components.images.patches import StepSampler, TrainingPatches
 from components.methods.method import Batch, Method, Network
 from components.methods.parts.draws import mixed
-from components.run.progress import Progress
+from components.telemetry.progress import Progress
 from components.training.checkpoint import load_checkpoint, save_checkpoint
 from components.training.distribution import loader_workers
 from components.training.meter import TOTAL, Meter

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from components.backbones.privileged_teacher import PrivilegedTeacher
+from components.auxiliary.privileged_teacher import PrivilegedTeacher
 from components.images.distances import Distance
 from components.images.store import Store
 from components.methods.method import Batch, Method

@@ -21,7 +21,7 @@ _SIDE = 96
 
 
 class Report(Protocol):
-    """Where what is seen goes, such as `components.run.tracking.recorder.Recorder`."""
+    """Where what is seen goes, such as `components.telemetry.recorder.Recorder`."""
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Numbers by name."""

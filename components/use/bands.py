@@ -13,7 +13,7 @@ from components.backbones.tiling import Span, restored_bands
 from components.exporting.opening import Network
 from components.images.bicubic import taps
 from components.images.metrics import LUMA
-from components.images.photographs import Photograph, Samples
+from components.use.photographs import Photograph, Samples
 
 
 def restored_rows(network: Network, photograph: Photograph, tile: int = 512, overlap: int = 64) -> Iterator[Samples]:

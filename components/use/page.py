@@ -20,9 +20,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from components.exporting.opening import Network, open_network
-from components.images.photographs import Samples, read_photograph
 from components.run.errors import InputError
 from components.use.bands import enlarged_rows, restored_rows
+from components.use.photographs import Samples, read_photograph
 
 NO_STUDENT = "There is no student yet. Run `make repro` (about five minutes), then load this page again."
 _FILES = Path(__file__).parent / "static"

@@ -17,7 +17,7 @@ from components.backbones import BACKBONES, BackboneChoice, build_backbone
 from components.backbones.backbone import Backbone, stage_at
 from components.backbones.cost import count_flops, count_parameters
 from components.backbones.edsr import Edsr
-from components.backbones.head_body_tail import upsampler
+from components.backbones.parts.head_body_tail import upsampler
 from components.backbones.rcan import Rcan
 from components.run.errors import InputError
 from components.run.params import typed

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from components.backbones.backbone import State
 from components.backbones.fsrcnn import Fsrcnn
-from components.backbones.luma import LumaBackbone, to_gray, to_luma
+from components.backbones.parts.luma import LumaBackbone, to_gray, to_luma
 from components.images import metrics
 from components.images.bicubic import resize
 

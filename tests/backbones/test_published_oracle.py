@@ -29,7 +29,7 @@ from components.backbones.cost import count_flops
 from components.backbones.dncnn import DnCnn
 from components.backbones.fsrcnn import Fsrcnn
 from components.backbones.idn import Idn
-from components.backbones.luma import LumaBackbone
+from components.backbones.parts.luma import LumaBackbone
 from components.backbones.vdsr import Vdsr
 from components.backbones.weights import load_published
 from components.images.bicubic_tensors import resize_batch

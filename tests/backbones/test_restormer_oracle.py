@@ -8,9 +8,9 @@ images of 16 by 24 pixels, or of 13 by 22 that were mirrored to multiples of 8 a
 import pytest
 import torch
 
+from components.backbones.parts.transposed_attention import TransposedAttention
 from components.backbones.restormer import Restormer
 from components.backbones.tiling import pad_to_multiple
-from components.backbones.transposed_attention import TransposedAttention
 from components.run.errors import InputError
 from tests.backbones.official import PRECISIONS, Oracle, operations
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from components.backbones.swin import ResidualSwinBlock, StochasticDepth, residual_swin_blocks
-from components.backbones.window_attention import WindowAttention, from_windows, shifted_regions, to_windows
+from components.backbones.parts.swin import ResidualSwinBlock, StochasticDepth, residual_swin_blocks
+from components.backbones.parts.window_attention import WindowAttention, from_windows, shifted_regions, to_windows
 from components.run.errors import InputError
 from tests.closed_form import closed_form, fill
 

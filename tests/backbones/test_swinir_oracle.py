@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from components.backbones.cost import count_flops
-from components.backbones.swin import StochasticDepth
+from components.backbones.parts.swin import StochasticDepth
 from components.backbones.swinir import SwinIr
 from components.backbones.weights import load_published
 from components.run.errors import InputError

@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 from pydantic import BaseModel
 
-from components.run.tracking.recorder import current, tracked
+from components.telemetry.recorder import current, tracked
 from tests.deploy import tracking_backend
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +51,7 @@ def sync(folders, address, **variables):
     """Send what is in each of the folders, one after the other, as the command does."""
     lines = (
         "import os, sys",
-        "from components.run.tracking.__main__ import main",
+        "from components.telemetry.__main__ import main",
         f"for folder in {list(map(str, folders))}:",
         "    os.environ['TRACKING_DIR'] = folder",
         "    print(main())",

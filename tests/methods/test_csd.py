@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from components.auxiliary.vgg import Vgg19
 from components.backbones.edsr import Edsr
 from components.backbones.rcan import Rcan
 from components.backbones.san import San
-from components.backbones.vgg import Vgg19
 from components.methods import build_method
 from components.methods.csd import Csd, other_samples
 from components.methods.method import Batch, Frozen, Setting

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from components.backbones.vqgan import VqganEncoder
+from components.auxiliary.vqgan import VqganEncoder
 from components.methods import METHODS, MethodChoice
 from components.methods.parts.contrast import contrastive
 from components.methods.parts.symmetries import Symmetries, draw_symmetries

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from scipy.stats import kstest, uniform
 from torch import Tensor
 
+from components.auxiliary.vqgan import VqganEncoder
 from components.backbones.rcan import Rcan
-from components.backbones.vqgan import VqganEncoder
 from components.methods.dckd import Dckd
 from components.methods.method import Batch, Frozen, Setting
 from components.methods.parts import degradations

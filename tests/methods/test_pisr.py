@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from components.auxiliary.privileged_teacher import PrivilegedTeacher
 from components.backbones.fsrcnn import Fsrcnn
-from components.backbones.privileged_teacher import PrivilegedTeacher
 from components.methods import build_method
 from components.methods.method import Frozen
 from components.methods.pisr import negative_log_likelihood

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from components.auxiliary.privileged_teacher import PrivilegedTeacher
 from components.backbones.fsrcnn import Fsrcnn
-from components.backbones.luma import to_gray, to_luma
-from components.backbones.privileged_teacher import PrivilegedTeacher
+from components.backbones.parts.luma import to_gray, to_luma
 from components.methods.method import Batch, Frozen, Setting
 from components.methods.pisr import Pisr
 from components.training.privileged import PrivilegedLearning

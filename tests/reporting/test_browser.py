@@ -8,6 +8,7 @@ import pytest
 
 from components.report import report
 from components.run.step import run_step
+from components.telemetry.recorder import observed
 from tests.reporting.project import FLAGS, make_project
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -29,7 +30,7 @@ def written(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         make_project(root)
-        run_step(report, FLAGS)
+        run_step(report, FLAGS, observe=observed)
     return root / "data/report/sr/report.html"
 
 
@@ -283,7 +284,7 @@ def written_with_circumstances(written):
     flags[flags.index("--output") + 1] = "data/pages/sr"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        run_step(report, [*flags, "--circumstances", "circumstances.json"])
+        run_step(report, [*flags, "--circumstances", "circumstances.json"], observe=observed)
     return root / "data/pages/sr/report.html"
 
 

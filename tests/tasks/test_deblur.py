@@ -19,17 +19,17 @@ from components.build_lmdb import Packing, pack
 from components.fetch import fetch
 from components.images.datasets import Collection, Dataset, Source
 from components.images.files import read_image, write_png
-from components.images.kernels import blur, read_kernels
 from components.images.manifest import Entry
 from components.images.metrics import ssim, volume_ssim
 from components.images.patches import TrainingPatches
-from components.images.shake import Shake
 from components.images.store import Pair, Store, StoreWriter
 from components.run.errors import InputError
 from components.run.files import sha256_of
 from components.run.params import typed
 from components.tasks import TaskChoice, build_task
 from components.tasks.deblur import Deblurring
+from components.tasks.deblur.kernels import blur, read_kernels
+from components.tasks.deblur.shake import Shake
 from components.tasks.evaluation import read_pair
 
 ORACLE = np.load(Path(__file__).parent / "nafnet_oracle.npz")

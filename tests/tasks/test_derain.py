@@ -11,8 +11,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from components.images.files import read_image
 from components.images.metrics import to_luma, to_rounded_luma
-from components.images.rain import Rain
 from components.tasks.derain import Deraining
+from components.tasks.derain.rain import Rain
 
 CAT = data.chelsea()[60:160, 100:220]
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from components.backbones.vq_autoencoder import Coded
+from components.auxiliary.vq_autoencoder import Coded
 from components.images.patches import TrainingPatches
 from components.images.store import Pair, Store, StoreWriter
 from components.run.errors import InputError

@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from accelerate.state import AcceleratorState
 
+from components.auxiliary.aggregator import Aggregator
+from components.auxiliary.committee import Committee, Panel
+from components.auxiliary.privileged_teacher import PrivilegedTeacher
+from components.auxiliary.vq_autoencoder import VqAutoencoder
+from components.auxiliary.vqgan import VqganEncoder
 from components.backbones import BackboneChoice, build_backbone
-from components.backbones.aggregator import Aggregator
-from components.backbones.committee import Committee, Panel
 from components.backbones.edsr import Edsr
-from components.backbones.privileged_teacher import PrivilegedTeacher
-from components.backbones.vq_autoencoder import VqAutoencoder
-from components.backbones.vqgan import VqganEncoder
 from components.images.distances import DISTANCES
 from components.images.patches import TrainingPatches
 from components.images.store import Pair, Store, StoreWriter

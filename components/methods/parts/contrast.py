@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from components.backbones.feature_space import FeatureSpace
+from components.auxiliary.feature_space import FeatureSpace
 from components.methods.method import batch_mean
 from components.run.errors import InputError
 

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from components.auxiliary.feature_space import FeatureSpace
+from components.auxiliary.vqgan import VqganEncoder
 from components.backbones.backbone import Backbone
-from components.backbones.feature_space import FeatureSpace
-from components.backbones.vqgan import VqganEncoder
 from components.methods.method import Batch, Frozen, Setting
 from components.methods.parts.contrast import EncoderRange, check_levels, contrastive, in_range
 from components.methods.parts.degradations import Bank, degrade

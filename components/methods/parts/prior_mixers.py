@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from components.backbones.backbone import State
-from components.backbones.head_body_tail import conv3x3
+from components.backbones.parts.head_body_tail import conv3x3
 from components.methods.parts.cascade import Heads, advance, finish, projection
 
 

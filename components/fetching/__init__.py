@@ -1,0 +1,1 @@
+"""How datasets and checkpoints come here, each proved by its checksum: servers, archives, installed packages."""

@@ -1,0 +1,88 @@
+"""PNG files written row by row, of any size and depth: what needs no more memory than a few rows.
+
+W3C Recommendation "Portable Network Graphics (PNG) Specification (Third Edition)": sections 5 (chunks), 9 (filters),
+11.3.2.3 (iCCP) and 11.3.4.2 (eXIf).
+"""
+
+import struct
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.use.photographs import Samples
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
+_PAETH = 4
+_ROWS = 32
+"""Rows filtered at once: their intermediate values stay small."""
+
+
+def write_png_rows(
+    path: Path, height: int, width: int, bands: Iterable[Samples], *, exif: bytes = b"", profile: bytes = b""
+) -> None:
+    """Write bands of rows, `rows width C`, from above to below, as one PNG of their depth and kind.
+
+    Args:
+        path: file to write.
+        height: rows of all bands together.
+        width: of each.
+        bands: gray, gray and opacity, RGB or RGB and opacity; uint8 or uint16.
+        exif: of the TIFF structure, without a header of its own.
+        profile: ICC colour profile.
+    """
+    packer = zlib.compressobj(6)
+    with path.open("wb") as file:
+        above: NDArray[np.uint8] | None = None
+        for band in bands:
+            if above is None:
+                _start(file, height, width, band, exif, profile)
+                above = np.zeros(width * band.shape[2] * band.itemsize, np.uint8)
+            step = band.shape[2] * band.itemsize
+            for top in range(0, len(band), _ROWS):
+                rows = _bytes_of(band[top : top + _ROWS])
+                _chunk(file, b"IDAT", packer.compress(_filtered(rows, above, step)))
+                above = rows[-1]
+        _chunk(file, b"IDAT", packer.flush())
+        _chunk(file, b"IEND", b"", empty=True)
+
+
+def _start(file: BinaryIO, height: int, width: int, band: Samples, exif: bytes, profile: bytes) -> None:
+    file.write(_SIGNATURE)
+    _chunk(
+        file, b"IHDR", struct.pack(">IIBBBBB", width, height, 8 * band.itemsize, _COLOUR_TYPES[band.shape[2]], 0, 0, 0)
+    )
+    if profile:
+        _chunk(file, b"iCCP", b"ICC profile\0\0" + zlib.compress(profile))
+    if exif:
+        _chunk(file, b"eXIf", exif)
+
+
+def _bytes_of(rows: Samples) -> NDArray[np.uint8]:
+    """`rows width C` of 8 or 16 bits -> `rows bytes`, the more significant byte first."""
+    ordered = np.ascontiguousarray(rows, rows.dtype.newbyteorder(">"))
+    return ordered.reshape(len(rows), -1).view(np.uint8)
+
+
+def _filtered(rows: NDArray[np.uint8], above: NDArray[np.uint8], step: int) -> bytes:
+    """Filter 4, Paeth's: each byte less that of its left, upper and corner ones nearest to left + upper - corner."""
+    upper = np.concatenate([above[None], rows[:-1]]).astype(np.int16)
+    left, corner = (np.pad(values[:, :-step], ((0, 0), (step, 0))) for values in (rows.astype(np.int16), upper))
+    to_left, to_upper = np.abs(upper - corner), np.abs(left - corner)
+    to_corner = np.abs(left + upper - 2 * corner)
+    nearest = np.where(
+        (to_left <= to_upper) & (to_left <= to_corner), left, np.where(to_upper <= to_corner, upper, corner)
+    )
+    lines = np.empty((len(rows), rows.shape[1] + 1), np.uint8)
+    lines[:, 0] = _PAETH
+    lines[:, 1:] = rows - nearest.astype(np.uint8)
+    return lines.tobytes()
+
+
+def _chunk(file: BinaryIO, kind: bytes, content: bytes, *, empty: bool = False) -> None:
+    if content or empty:
+        file.write(struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content)))

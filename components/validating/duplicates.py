@@ -1,0 +1,63 @@
+"""The same photograph twice: files with equal bytes, and files that only look alike.
+
+Each function gives one value an image: the other file, or None. The order of splits is training, validation, test; a
+pair across splits is told once, at the image of the earlier split: that is the one to leave out.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from components.images.datasets import SPLITS, Split
+from components.validating.inspection import Inspection
+from components.validating.perceptual_hash import ORIENTATIONS, nearest
+
+
+def same_file_in_split(images: Sequence[Inspection]) -> list[str | None]:
+    """The first file of the same split with the same bytes, for all but that first one.
+
+    One clean file that several degraded files share is not a file that is there twice.
+    """
+    first: dict[tuple[Split, str], Inspection] = {}
+    firsts = [first.setdefault((image.split, image.sha256), image) for image in images]
+    return [
+        None if one is image or (one.clean == image.clean and one.degraded != image.degraded) else one.clean
+        for one, image in zip(firsts, images, strict=True)
+    ]
+
+
+def same_file_across_splits(images: Sequence[Inspection]) -> list[str | None]:
+    """The first file of a later split with the same bytes."""
+    first: dict[tuple[Split, str], str] = {}
+    for image in images:
+        first.setdefault((image.split, image.sha256), image.clean)
+    return [
+        next((first[split, image.sha256] for split in _after(image.split) if (split, image.sha256) in first), None)
+        for image in images
+    ]
+
+
+def near_duplicate_across_splits(images: Sequence[Inspection], bits: int) -> list[str | None]:
+    """The most similar file of a later split, in any orientation, if at most `bits` of the hashes' 64 bits differ.
+
+    Files that `same_file_across_splits` names are left to it. Measured over all orientations: 150 photographs that were
+    re-encoded as JPEG of quality 20 and up, halved, quartered or cropped by 2 % stay within 6 bits; the closest two of
+    229,500 pairs of different photographs (BSDS500, T91, CBSD68, DIV2K, Set5, Set14) are 12 bits apart.
+    """
+    told = same_file_across_splits(images)
+    found: list[str | None] = [None] * len(images)
+    for split in SPLITS[:-1]:
+        rows = [row for row, image in enumerate(images) if image.split == split and image.hashes and told[row] is None]
+        others = [image for image in images if image.split in _after(split) and image.hashes]
+        if not rows or not others:
+            continue
+        oriented = np.array([images[row].hashes for row in rows], np.uint64)
+        upright = np.array([other.hashes[0] for other in others], np.uint64)
+        for row, index, orientation, distance in zip(rows, *nearest(oriented, upright), strict=True):
+            if distance <= bits:
+                found[row] = f"{others[index].clean} ({tuple(ORIENTATIONS)[orientation]}, {distance} bits apart)"
+    return found
+
+
+def _after(split: Split) -> tuple[Split, ...]:
+    return SPLITS[SPLITS.index(split) + 1 :]
