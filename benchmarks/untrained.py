@@ -15,7 +15,7 @@ from components.methods import MethodChoice, build_method
 from components.methods.method import Distillation, Frozen, Network, Setting
 from components.run.params import section, typed
 from components.tasks import TaskChoice, build_task
-from components.training.recipe import Training
+from components.training.recipe import Recipe, Training
 
 
 class Entries(NamedTuple):
@@ -38,8 +38,8 @@ class Entries(NamedTuple):
     @property
     def recipe(self) -> Training:
         """How the student is trained."""
-        recipe: Training = self.of("students", Training, "training")
-        return recipe
+        recipe: Recipe = self.of("students", Recipe, "training")
+        return recipe.seeded(section(self.values, "run", "seeds")[0])
 
     def choice(self, name: str) -> MethodChoice:
         """A method, its weights and its arguments."""
@@ -80,7 +80,7 @@ class Entries(NamedTuple):
 
     def committee(self) -> Committee:
         """The task's teacher, the further members, and the aggregator."""
-        members = section(self.values, "committees", self.task, "members")
+        members = section(self.values, "run", "members")
         teachers = {"teacher": self.teacher(self.task)}
         teachers |= {name: self.teacher(f"{self.task}_{name}") for name in members}
         arguments = section(self.values, "committees", self.task, "aggregator")

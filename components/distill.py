@@ -13,12 +13,13 @@ from components.auxiliary.privileged_teacher import load_privileged_teacher
 from components.backbones import BackboneChoice, build_backbone
 from components.backbones.backbone import Backbone
 from components.backbones.weights import describe_backbone, load_backbone
+from components.dependencies.lists import refuse_stale_stage
 from components.images.distances import DISTANCES
 from components.methods import MethodChoice, build_method
 from components.methods.method import Distillation, Frozen, Setting
 from components.run.errors import InputError
 from components.run.params import typed
-from components.run.step import run_step
+from components.run.step import CHECKPOINTS, run_step
 from components.tasks import TaskChoice, build_task
 from components.telemetry.recorder import current, observed
 from components.training.gate import refuse_unchecked
@@ -35,6 +36,7 @@ def distill(
     task: TaskChoice,
     student: Student,
     method: MethodChoice,
+    seed: int,
     lmdb: Path,
     teacher: Path,
     check: Path,
@@ -49,6 +51,7 @@ def distill(
         task: the task, whose scale the network gets.
         student: its backbone and recipe.
         method: the method, its weights and arguments.
+        seed: of the initial weights, the crops and everything that the method draws.
         lmdb: the image store to train on.
         teacher: the teacher's weights.
         check: what `check_teacher` wrote about these weights.
@@ -62,7 +65,7 @@ def distill(
             does not belong to, or a method without a file that it needs.
         DivergedError: a loss was not finite.
     """
-    restoration = build_task(task)
+    restoration, recipe = build_task(task), student.training.seeded(seed)
     refuse_unchecked(teacher, check)
 
     def make_network() -> Backbone:
@@ -89,13 +92,13 @@ def distill(
         setting = Setting(
             student=network,
             terms=frozenset(method.weights),
-            seed=student.training.seed,
+            seed=seed,
             teacher=Frozen(load_backbone(teacher).to(device)),
             build=build_another,
             load_encoder=frozen("encoder", encoder, load_encoder),
             load_committee=frozen("committee", committee, lambda file: load_committee(file, teacher)),
             load_privileged=frozen("privileged", privileged, load_privileged_teacher),
-            to_clean=DISTANCES[student.training.reconstruction],
+            to_clean=DISTANCES[recipe.reconstruction],
             to_teacher=DISTANCES[student.logits],
         )
         return build_method(method, setting).to(device)
@@ -105,10 +108,13 @@ def distill(
 
     session = Session(
         title=f"distill {method.name}",
+        output=output,
+        checkpoints=CHECKPOINTS,
+        step="components.distill",
         task=restoration,
-        recipe=student.training,
+        recipe=recipe,
         lmdb=lmdb,
-        values={"task": task, "student": student, "method": method},
+        values={"task": task, "student": student, "method": method, "recipe": recipe},
         files=[file for file in (teacher, encoder, committee, privileged) if file],
         report=current(),
     )
@@ -123,4 +129,4 @@ def distill(
 
 
 if __name__ == "__main__":
-    run_step(distill, observe=observed, distributed=True)
+    run_step(distill, check=refuse_stale_stage, observe=observed, distributed=True)

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 
 from components.backbones.weights import load_backbone, read_description
+from components.dependencies.lists import refuse_stale_stage
 from components.exporting.costs import cost_of
 from components.exporting.facts import describe, licences
 from components.exporting.graph import to_bytes, to_onnx
@@ -122,4 +123,4 @@ def _measure_costs(speed: Path, student: Path, exported: dict[str, Path], teache
 
 
 if __name__ == "__main__":
-    run_step(export, observe=observed)
+    run_step(export, check=refuse_stale_stage, observe=observed)

@@ -4,6 +4,7 @@ import logging
 import shutil
 from pathlib import Path
 
+from components.dependencies.lists import refuse_stale_stage
 from components.fetching.archives import unpack
 from components.fetching.sources import located, stored_name
 from components.images.datasets import Collection, Dataset, Source, SourceFile, shown
@@ -78,4 +79,4 @@ def _copy(path: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_step(fetch, observe=observed)
+    run_step(fetch, check=refuse_stale_stage, observe=observed)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from components.dependencies.lists import refuse_stale_stage
 from components.images.datasets import Collection, Dataset, Source
 from components.reporting.content import make_content
 from components.reporting.gallery import Limits
@@ -15,21 +16,19 @@ from components.reporting.publication import Publication
 from components.reporting.summary import summary
 from components.run.errors import unknown_name
 from components.run.files import write_text, written_whole
-from components.run.params import Params
+from components.run.params import PARAMS_FILE, Name, Params, Run
 from components.run.step import run_step
 from components.tasks import TaskChoice, build_task
 from components.telemetry.recorder import observed
 
 _LOG = logging.getLogger(__name__)
 
-MethodName = Annotated[str, Field(pattern=r"^\w+$")]
-
 
 class Report(Params):
     """What the report compares and shows.
 
     Attributes:
-        methods: the methods, in the order of the tables.
+        methods: the methods, in the order of the tables; all of the run where none is named.
         reference: the one of them that differences are taken to.
         crops: places shown side by side.
         crop_side: their side in clean pixels.
@@ -38,7 +37,7 @@ class Report(Params):
         gallery_megabytes: no further one is taken where the page would hold more; the first always is.
     """
 
-    methods: tuple[MethodName, ...] = Field(min_length=1)
+    methods: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
     reference: str
     crops: int = Field(default=4, ge=1)
     crop_side: int = Field(default=96, ge=32)
@@ -48,9 +47,7 @@ class Report(Params):
 
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
-        if self.reference not in self.methods:
-            raise unknown_name("reference", self.reference, self.methods)
-        if len(set(self.methods)) < len(self.methods):
+        if self.methods and len(set(self.methods)) < len(self.methods):
             raise ValueError("methods: name each method once")
         return self
 
@@ -58,6 +55,7 @@ class Report(Params):
 def report(
     task: TaskChoice,
     report: Report,
+    run: Run,
     sources: dict[str, Source],
     datasets: dict[str, Dataset],
     collection: Collection,
@@ -80,6 +78,7 @@ def report(
     Args:
         task: the task, whose protocol measures.
         report: what to compare and show.
+        run: its seeds, of which the page shows the first, and all methods.
         sources: every source by name, for licences and authors.
         datasets: every dataset by name.
         collection: the task's datasets by split.
@@ -88,7 +87,7 @@ def report(
         teachers: the same of the teachers, by name.
         methods: the same of the methods, by name.
         scores: folder that `check_teacher`, `train_encoder` and `evaluate` wrote to.
-        students: folder that `distill` wrote to, one folder a method.
+        students: folder that `distill` wrote to, a folder for each method and in it one for each seed.
         teacher: folder that `train_teacher` wrote.
         encoder: folder that `train_encoder` wrote.
         manifest: folder that `validate` wrote.
@@ -100,19 +99,23 @@ def report(
     Raises:
         InputError: a file is missing, or two do not belong together; the message names the stage to run.
     """
+    shown = report.methods or run.all_methods
+    if report.reference not in shown:
+        raise unknown_name(f"{PARAMS_FILE}: reports: reference", report.reference, shown)
     findings = gather(
         task.name,
         build_task(task, raw),
-        report.methods,
+        shown,
+        run.seeds[0],
         report.reference,
         collection,
         datasets,
         sources,
         publication,
         {
-            "student": student,
+            "student": {**student, "seed": run.seeds[0]},
             "teacher": teachers.get(teacher.name, {}),  # its folder has its entry's name
-            **{name: methods.get(name, {}) for name in report.methods},
+            **{name: methods.get(name, {}) for name in shown},
         },
         scores=scores,
         students=students,
@@ -134,4 +137,4 @@ def report(
 
 
 if __name__ == "__main__":
-    run_step(report, observe=observed)
+    run_step(report, check=refuse_stale_stage, observe=observed)

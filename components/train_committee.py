@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from pydantic import Field, field_validator
@@ -10,13 +10,14 @@ from pydantic import Field, field_validator
 from components.auxiliary.aggregator import Aggregator
 from components.auxiliary.committee import Committee
 from components.auxiliary.committee_weights import load_panel, save_committee
+from components.dependencies.lists import refuse_stale_stage
 from components.images.distances import DISTANCES
 from components.images.store import Store
 from components.methods.method import Frozen
 from components.run.errors import InputError
 from components.run.files import write_json, written_whole
-from components.run.params import Params, bind
-from components.run.step import run_step
+from components.run.params import PARAMS_FILE, Params, Run, bind
+from components.run.step import CHECKPOINTS, run_step
 from components.tasks import TaskChoice, build_task
 from components.telemetry.recorder import current, observed
 from components.training.aggregation import Aggregation
@@ -31,26 +32,17 @@ MAIN = "teacher"
 
 
 class CommitteeRecipe(Params):
-    """Who sits in the committee beside the task's teacher, and the aggregator of their images.
+    """The aggregator of the images of several teachers, and how it is trained.
 
     Attributes:
-        members: names of further teachers, folders of `train_committee`'s `--members`; their order does not matter.
         tolerance: how much less PSNR (dB) than its best teacher still passes, on the validation images.
         aggregator: arguments of `Aggregator`, without the scale and the number of teachers.
         training: how it is trained.
     """
 
-    members: Annotated[tuple[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], ...], Field(min_length=1)]
     tolerance: float = Field(ge=0)
     aggregator: dict[str, Any]
     training: Training
-
-    @field_validator("members")
-    @classmethod
-    def _each_once(cls, members: tuple[str, ...]) -> tuple[str, ...]:
-        if len({MAIN, *members}) != len(members) + 1:
-            raise ValueError(f"a name stands there twice, or is {MAIN!r}, which is the task's own teacher")
-        return members
 
     @field_validator("aggregator")
     @classmethod
@@ -61,6 +53,7 @@ class CommitteeRecipe(Params):
 def train_committee(
     task: TaskChoice,
     committee: CommitteeRecipe,
+    run: Run,
     lmdb: Path,
     teacher: Path,
     check: Path,
@@ -72,7 +65,8 @@ def train_committee(
 
     Args:
         task: the task, whose scale all teachers have.
-        committee: its further members, its aggregator and the recipe.
+        committee: its aggregator and the recipe.
+        run: names of its further members; their order does not matter.
         lmdb: the image store to train on.
         teacher: weights of the task's teacher.
         check: what `check_teacher` wrote about these weights.
@@ -84,8 +78,10 @@ def train_committee(
         InputError: teachers of different scales, one that was not checked, or a committee that is worse than one of its
             teachers alone; nothing is written then.
     """
+    if not run.members or MAIN in run.members:
+        raise InputError(f"{PARAMS_FILE}: run.members: name further teachers; {MAIN!r} is the task's own.")
     restoration = build_task(task)
-    files = {MAIN: teacher} | {name: members / name / "teacher.safetensors" for name in committee.members}
+    files = {MAIN: teacher} | {name: members / name / "teacher.safetensors" for name in run.members}
     refuse_unchecked(teacher, check)
     panel = Frozen(load_panel(files))
 
@@ -112,6 +108,9 @@ def train_committee(
 
     Session(
         title="train committee",
+        output=output,
+        checkpoints=CHECKPOINTS,
+        step="components.train_committee",
         task=restoration,
         recipe=committee.training,
         lmdb=lmdb,
@@ -138,4 +137,4 @@ def _refuse_worse(together: Row, teachers: dict[str, Row], tolerance: float) -> 
 
 
 if __name__ == "__main__":
-    run_step(train_committee, observe=observed, distributed=True)
+    run_step(train_committee, check=refuse_stale_stage, observe=observed, distributed=True)

@@ -11,11 +11,12 @@ from components.auxiliary.feature_space import FeatureSpace
 from components.auxiliary.vq_autoencoder import VqAutoencoder
 from components.auxiliary.vqgan import VqganEncoder
 from components.backbones.weights import save_network
+from components.dependencies.lists import refuse_stale_stage
 from components.images.distances import DISTANCES
 from components.run.errors import InputError
 from components.run.files import write_json, written_whole
 from components.run.params import Params, bind, without_nulls
-from components.run.step import run_step
+from components.run.step import CHECKPOINTS, run_step
 from components.tasks import TaskChoice, build_task
 from components.telemetry.recorder import current, observed
 from components.training.autoencoding import Autoencoding, reconstruction_on
@@ -106,7 +107,17 @@ def train_encoder(task: TaskChoice, encoder: Encoder, raw: Path, lmdb: Path, out
             f"params.yaml: encoders.training.patch: {recipe.patch} degraded pixels are "
             f"{recipe.patch * restoration.scale} clean ones, no multiple of {factor}, the side of a code."
         )
-    Session("train encoder", restoration, recipe, lmdb, {"task": task, "encoder": encoder}, report=current()).run(
+    Session(
+        title="train encoder",
+        output=output,
+        checkpoints=CHECKPOINTS,
+        step="components.train_encoder",
+        task=restoration,
+        recipe=recipe,
+        lmdb=lmdb,
+        values={"task": task, "encoder": encoder},
+        report=current(),
+    ).run(
         make_network=lambda: VqAutoencoder(VqganEncoder(**arguments)),
         make_method=lambda network, device: Autoencoding(network, recipe.steps, recipe.seed, to_clean).to(device),
         weights=encoder.weights.model_dump(),
@@ -116,4 +127,9 @@ def train_encoder(task: TaskChoice, encoder: Encoder, raw: Path, lmdb: Path, out
 
 
 if __name__ == "__main__":
-    run_step(train_encoder, observe=observed, distributed=lambda arguments: arguments["encoder"].training is not None)
+    run_step(
+        train_encoder,
+        check=refuse_stale_stage,
+        observe=observed,
+        distributed=lambda arguments: arguments["encoder"].training is not None,
+    )

@@ -8,10 +8,11 @@ from components.auxiliary.privileged_teacher import (
     build_privileged_teacher,
     describe_privileged_teacher,
 )
+from components.dependencies.lists import refuse_stale_stage
 from components.images.distances import DISTANCES
 from components.run.files import write_json
 from components.run.params import Params
-from components.run.step import run_step
+from components.run.step import CHECKPOINTS, run_step
 from components.tasks import TaskChoice, build_task
 from components.telemetry.recorder import current, observed
 from components.training.loop import Trained
@@ -69,6 +70,9 @@ def train_privileged_teacher(
 
     Session(
         title="train privileged teacher",
+        output=output,
+        checkpoints=CHECKPOINTS,
+        step="components.train_privileged_teacher",
         task=restoration,
         recipe=recipe,
         lmdb=lmdb,
@@ -84,4 +88,4 @@ def train_privileged_teacher(
 
 
 if __name__ == "__main__":
-    run_step(train_privileged_teacher, observe=observed, distributed=True)
+    run_step(train_privileged_teacher, check=refuse_stale_stage, observe=observed, distributed=True)

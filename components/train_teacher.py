@@ -8,10 +8,11 @@ import torch
 from components.backbones import build_backbone
 from components.backbones.backbone import Backbone
 from components.backbones.weights import describe_backbone, load_published
+from components.dependencies.lists import refuse_stale_stage
 from components.images.distances import DISTANCES
 from components.methods.method import Setting
 from components.methods.scratch import Scratch
-from components.run.step import run_step
+from components.run.step import CHECKPOINTS, run_step
 from components.tasks import TaskChoice, build_task
 from components.telemetry.recorder import current, observed
 from components.training.loop import Trained
@@ -57,11 +58,14 @@ def train_teacher(task: TaskChoice, teacher: Teacher, raw: Path, lmdb: Path, out
         return Scratch(Setting(network, Scratch.terms, seed=0, to_clean=DISTANCES[recipe.reconstruction]))
 
     session = Session(
-        "train teacher",
-        restoration,
-        recipe,
-        lmdb,
-        {"task": task, "backbone": teacher.backbone, "recipe": recipe},
+        title="train teacher",
+        output=output,
+        checkpoints=CHECKPOINTS,
+        step="components.train_teacher",
+        task=restoration,
+        recipe=recipe,
+        lmdb=lmdb,
+        values={"task": task, "backbone": teacher.backbone, "recipe": recipe},
         report=current(),
     )
     session.run(
@@ -75,4 +79,9 @@ def train_teacher(task: TaskChoice, teacher: Teacher, raw: Path, lmdb: Path, out
 
 
 if __name__ == "__main__":
-    run_step(train_teacher, observe=observed, distributed=lambda arguments: arguments["teacher"].training is not None)
+    run_step(
+        train_teacher,
+        check=refuse_stale_stage,
+        observe=observed,
+        distributed=lambda arguments: arguments["teacher"].training is not None,
+    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from components.dependencies.lists import refuse_stale_stage
 from components.images.datasets import Collection, Dataset
 from components.images.manifest import write_manifest
 from components.run.errors import InputError
@@ -153,4 +154,4 @@ def _told(outcome: "Outcome") -> str:
 
 
 if __name__ == "__main__":
-    run_step(validate, observe=observed)
+    run_step(validate, check=refuse_stale_stage, observe=observed)

@@ -19,6 +19,7 @@ from components.backbones.weights import describe_backbone, save_network
 from components.images.files import write_png
 from components.images.manifest import Entry, write_manifest
 from components.run.files import sha256_of, write_json
+from components.run.params import Run
 from components.run.step import parse
 from tests.training import tiny
 
@@ -37,6 +38,7 @@ class SmallProject:
         self.params = copy.deepcopy(tiny.PARAMS)
         for section in ("teachers", "encoders", "committees", "privileged_teachers", "students"):
             self.params[section]["sr"]["training"] = dict(TRAINING)
+        self.params["run"]["seeds"] = [self.params["students"]["sr"]["training"].pop("seed")]
         self.params["teachers"]["sr"]["backbone"] = dict(TEACHER)
         self.params["students"]["sr"]["backbone"] = dict(STUDENT)
         self.params["committees"]["sr"]["aggregator"] = dict(tiny.AGGREGATOR)
@@ -50,7 +52,9 @@ class SmallProject:
         flags = ["--params", str(self.folder / "params.yaml")]
         hints = typing.get_type_hints(step)
         for name in inspect.signature(step).parameters:
-            entry = method if name == "method" else "sr"
+            if hints[name] is Run:
+                continue
+            entry = {"method": method, "seed": str(self.params["run"]["seeds"][0])}.get(name, "sr")
             is_file = hints[name] in (Path, Path | None)
             flags += [f"--{name.replace('_', '-')}", str(paths.get(name, self.folder / name)) if is_file else entry]
         return parse(step, flags)

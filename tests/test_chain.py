@@ -88,7 +88,7 @@ def test_the_reports_and_every_score_are_there(project: Path) -> None:
     for folder, methods in (("report", ("scratch", "logits", "dckd")), ("report_with_every_method", METHODS)):
         page = (project / f"data/{folder}/sr/report.html").read_text(encoding="utf-8")
         assert all(name in page for name in (*methods, "chelsea", "coffee"))
-        assert all((project / f"data/scores/sr/{method}.json").is_file() for method in methods)
+        assert all((project / f"data/scores/sr/{method}/3.json").is_file() for method in methods)
 
 
 def test_a_second_run_runs_no_stage(project: Path) -> None:
@@ -103,11 +103,11 @@ def test_nothing_is_left_beside_the_outputs(project: Path) -> None:
 def test_metrics_can_be_shown(project: Path) -> None:
     shown = run(project, "dvc", "metrics", "show", "--md")
     assert shown.returncode == 0, shown.stderr
-    assert "data/scores/sr/dckd.json" in shown.stdout
+    assert "data/scores/sr/dckd/3.json" in shown.stdout
 
 
 def test_the_same_seed_gives_the_same_bytes(project: Path) -> None:
-    stages = ("build_lmdb@sr", "distill_with_encoder@sr-dckd", "evaluate@sr-dckd")
+    stages = ("build_lmdb@sr", "distill_with_encoder@sr-dckd-3", "evaluate_with_encoder@sr-dckd-3")
     first = {stage: hashes(project, stage) for stage in stages}
     assert repro(project, "--force", "--single-item", *stages) == list(stages)
     assert {stage: hashes(project, stage) for stage in stages} == first
@@ -116,9 +116,9 @@ def test_the_same_seed_gives_the_same_bytes(project: Path) -> None:
 def test_a_changed_weight_of_dckd_reruns_dckd_its_export_and_the_reports_only(project: Path) -> None:
     edit(project, lambda params: params["methods"]["dckd"]["weights"].update(contrastive=0.2))
     assert sorted(repro(project)) == [
-        "distill_with_encoder@sr-dckd",
-        "evaluate@sr-dckd",
-        "export@sr-dckd",
+        "distill_with_encoder@sr-dckd-3",
+        "evaluate_with_encoder@sr-dckd-3",
+        "export@sr-dckd-3",
         "report@sr",
         "report_with_every_method@sr",
     ]

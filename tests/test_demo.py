@@ -31,7 +31,7 @@ def picture(kind="PNG", side=40):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    for name, arguments in (("students/sr/dckd/student", STUDENT), ("teachers/sr/teacher", TEACHER)):
+    for name, arguments in (("students/sr/dckd/3/student", STUDENT), ("teachers/sr/teacher", TEACHER)):
         network = tiny.edsr(blocks=arguments["blocks"])
         path = folder / f"{name}.safetensors"
         path.parent.mkdir(parents=True)
@@ -93,7 +93,7 @@ def upload(visit, content, name="a.png"):
 
 
 def test_a_picture_is_restored_and_the_slider_moves(visit, address):
-    assert visit.eval_on_selector_all("#student option", "all => all.map(one => one.value)") == ["sr/dckd"]
+    assert visit.eval_on_selector_all("#student option", "all => all.map(one => one.value)") == ["sr/dckd/3"]
     upload(visit, picture())
     visit.wait_for_selector("#result", state="visible")
     for side in ("left", "right"):
@@ -151,11 +151,11 @@ RAW = {"Content-Type": "application/octet-stream"}
 
 
 def test_limits_hold_without_the_page_too(address):
-    status, said = ask(f"{address}/restore?student=sr/dckd", bytes(20_001), **RAW)
+    status, said = ask(f"{address}/restore?student=sr/dckd/3", bytes(20_001), **RAW)
     assert (status, "larger than 0.02 MB" in said) == (413, True)
     file = io.BytesIO()
     Image.new("RGB", (101, 100)).save(file, "PNG")
-    status, said = ask(f"{address}/restore?student=sr/dckd", file.getvalue(), **RAW)
+    status, said = ask(f"{address}/restore?student=sr/dckd/3", file.getvalue(), **RAW)
     assert (status, "101x100 pixels; up to 0.01 million" in said) == (400, True)
 
 
@@ -167,10 +167,10 @@ def test_only_students_of_the_menu_are_opened(address, student):
 
 def test_foreign_pages_get_no_answer(address):
     assert ask(address, Host="elsewhere.example")[0] == 400
-    assert ask(f"{address}/restore?student=sr/dckd", picture(), **{"Content-Type": "text/plain"})[0] == 415
+    assert ask(f"{address}/restore?student=sr/dckd/3", picture(), **{"Content-Type": "text/plain"})[0] == 415
 
 
 def test_without_students_it_says_what_to_run(tmp_path):
     for address in serve(make_page(tmp_path, 1000, 1000)):
         assert NO_STUDENT in ask(f"{address}/students")[1]
-        assert "make repro" in ask(f"{address}/restore?student=sr/dckd", b"x", **RAW)[1]
+        assert "make repro" in ask(f"{address}/restore?student=sr/dckd/3", b"x", **RAW)[1]

@@ -105,7 +105,8 @@ def test_every_method_set_image_file_and_expectation_stands_on_both_pages(projec
 
 def test_the_score_table_holds_the_scores_and_their_signed_differences(project):
     page, _ = pages()
-    found = {name: read_json(Path(f"data/scores/sr/{name}.json")) for name in [*METHODS, "teacher"]}
+    found = {name: read_json(Path(f"data/scores/sr/{name}/3.json")) for name in METHODS}
+    found["teacher"] = read_json(Path("data/scores/sr/teacher.json"))
     sets = {name: found[name] for name in METHODS}
     sets |= {"teacher": found["teacher"]["teacher"], "bicubic": found["teacher"]["baseline"]}
     signs = set()
@@ -135,7 +136,7 @@ def test_every_image_has_the_scores_that_were_measured(project):
     page, _ = pages()
     rows = {row[0]: row[1:] for row in page.tables[3]}
     assert sorted(rows) == IMAGES
-    files = [Path(f"data/scores/sr/{method}/images.csv") for method in METHODS]
+    files = [Path(f"data/scores/sr/{method}/3/images.csv") for method in METHODS]
     files = [Path("data/scores/sr/teacher/baseline.csv"), *files, Path("data/scores/sr/teacher/teacher.csv")]
     for number, path in enumerate(files):
         for row in csv.DictReader(path.open()):
@@ -238,14 +239,14 @@ def test_names_from_outside_are_shown_and_never_obeyed(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("path", "stage"),
     [
-        ("data/scores/sr/dckd.json", "evaluate"),
-        ("data/scores/sr/dckd/images.csv", "evaluate"),
+        ("data/scores/sr/dckd/3.json", "evaluate"),
+        ("data/scores/sr/dckd/3/images.csv", "evaluate"),
         ("data/scores/sr/teacher.json", "check_teacher"),
         ("data/scores/sr/teacher/baseline.csv", "check_teacher"),
         ("data/scores/sr/encoder.json", "train_encoder"),
         ("data/encoders/sr/history.csv", "train_encoder"),
-        ("data/students/sr/dckd/history.csv", "distill"),
-        ("data/students/sr/dckd/student.safetensors", "distill"),
+        ("data/students/sr/dckd/3/history.csv", "distill"),
+        ("data/students/sr/dckd/3/student.safetensors", "distill"),
         ("data/teachers/sr/validation.csv", "train_teacher"),
         ("data/manifest/sr/manifest.csv", "validate"),
         ("data/manifest/sr/validation.json", "validate"),
@@ -261,28 +262,28 @@ def test_a_missing_file_is_named_with_the_stage_that_writes_it(project, capsys, 
 def test_a_method_that_was_never_evaluated_is_refused_by_name(project, capsys):
     change({"report": PARAMS["report"] | {"methods": [*METHODS, "fakd"]}})
     message = refused(capsys)
-    assert "data/scores/sr/fakd.json: not found" in message
+    assert "data/scores/sr/fakd/3.json: not found" in message
     assert "the report's methods" in message
 
 
 def test_a_missing_restored_image_leaves_no_report(project, capsys):
-    Path("data/scores/sr/logits/first/cat.png").unlink()
-    assert "data/scores/sr/logits/first/cat.png: not found" in refused(capsys)
+    Path("data/scores/sr/logits/3/first/cat.png").unlink()
+    assert "data/scores/sr/logits/3/first/cat.png: not found" in refused(capsys)
 
 
 def test_scores_beside_another_teacher_are_refused(project, capsys):
-    path = Path("data/scores/sr/logits.json")
+    path = Path("data/scores/sr/logits/3.json")
     found = read_json(path)
     found["teacher"]["first"]["psnr"] += 0.1
     write_json(path, found)
-    assert "logits.json was written beside another teacher" in refused(capsys)
+    assert "3.json was written beside another teacher" in refused(capsys)
 
 
 def test_scores_of_other_images_than_the_manifest_lists_are_refused(project, capsys):
-    path = Path("data/scores/sr/logits/images.csv")
+    path = Path("data/scores/sr/logits/3/images.csv")
     path.write_text(path.read_text().replace("cat", "dog"))
     message = refused(capsys)
-    assert "logits/images.csv" in message
+    assert "logits/3/images.csv" in message
     assert "first/cat, first/dog" in message
 
 
@@ -368,10 +369,10 @@ def test_the_networks_their_recipes_and_the_hashes_of_their_weights_stand_on_bot
         tables = {table[0][0]: {row[0]: row[1:] for row in table} for table in page.tables if table}
         networks = page.tables[-2]
         assert [row[0] for row in networks] == [*METHODS, "teacher"]
-        digest = hashlib.sha256(Path("data/students/sr/dckd/student.safetensors").read_bytes()).hexdigest()
+        digest = hashlib.sha256(Path("data/students/sr/dckd/3/student.safetensors").read_bytes()).hexdigest()
         assert networks[2][1:] == ["edsr (blocks 4, channels 16)", "150", digest[:16]]
         recipes = tables["student"]
-        assert recipes["student"] == ["backbone.channels 16, backbone.name edsr, training.seed 3, training.steps 150"]
+        assert recipes["student"] == ["backbone.channels 16, backbone.name edsr, seed 3, training.steps 150"]
         assert recipes["teacher"] == ["training.seed 1, training.steps 150"]
         assert recipes["dckd"] == ["weights.contrastive 0.0125"]
         assert "0.98765" not in page.text, "of a method that is not in this report"

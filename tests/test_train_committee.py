@@ -36,7 +36,7 @@ def committee_of(project, output="output"):
 def rcan_as(project, name):
     """The same further teacher by another name."""
     project.member(name)
-    project.params["committees"]["sr"]["members"] = [name]
+    project.params["run"]["members"] = [name]
 
 
 def test_leaves_a_committee_its_curves_and_its_scores_beside_its_teachers(project):
@@ -73,7 +73,7 @@ def test_gives_the_same_bytes_again(project):
 def test_the_order_of_the_members_does_not_matter(project):
     project.member("swinir", seed=3)
     for output, members in {"one": ["rcan", "swinir"], "two": ["swinir", "rcan"]}.items():
-        project.params["committees"]["sr"]["members"] = members
+        project.params["run"]["members"] = members
         project.run(train_committee, output=project.folder / output)
     assert tiny.files(project.folder / "one") == tiny.files(project.folder / "two")
 
@@ -104,16 +104,16 @@ class TestWrongInput:
     @pytest.mark.parametrize(
         ("change", "said"),
         [
-            (lambda p: p.update(members=[]), r"committees\.sr\.members"),
-            (lambda p: p.update(members=["rcan", "rcan"]), r"committees\.sr\.members: a name stands there twice"),
-            (lambda p: p.update(members=["teacher"]), r"is 'teacher', which is the task's own teacher"),
-            (lambda p: p.update(members=["../rcan"]), r"committees\.sr\.members"),
-            (lambda p: p["aggregator"].update(chanels=4), r"committees\.sr\.aggregator.*'chanels'.*'channels'"),
-            (lambda p: p["aggregator"].update(heads=3), r"heads: 3 can't share 8 channels"),
+            (lambda p: p["run"].update(members=[]), r"run\.members: name further teachers"),
+            (lambda p: p["run"].update(members=["rcan", "rcan"]), r"run: members: rcan stands there twice"),
+            (lambda p: p["run"].update(members=["teacher"]), r"run\.members: .*'teacher' is the task's own"),
+            (lambda p: p["run"].update(members=["../rcan"]), r"run\.members\.0"),
+            (lambda p: p["committees"]["sr"]["aggregator"].update(chanels=4), r"committees\.sr\.aggregator.*'chanels'.*'channels'"),
+            (lambda p: p["committees"]["sr"]["aggregator"].update(heads=3), r"heads: 3 can't share 8 channels"),
         ],
     )
     def test_a_wrong_param_is_refused_by_its_key(self, change, said, project):
-        change(project.params["committees"]["sr"])
+        change(project.params)
         with pytest.raises(InputError, match=said):
             project.run(train_committee)
         assert not {"output", "scores"} & {path.name for path in project.folder.iterdir()}

@@ -37,6 +37,7 @@ def gather(
     task_name: str,
     task: Task,
     methods: Sequence[str],
+    seed: int,
     reference: str,
     collection: Collection,
     datasets: Mapping[str, Dataset],
@@ -53,8 +54,8 @@ def gather(
 ) -> Findings:
     """Read what the stages left.
 
-    The folders are those of one task, as dvc.yaml lays them out: `<scores>/<method>.json`, `<students>/<method>/` and
-    so on.
+    The folders are those of one task, as dvc.yaml lays them out: `<scores>/<method>/<seed>.json`,
+    `<students>/<method>/<seed>/` and so on.
 
     Raises:
         InputError: a file is missing (the message names the stage that writes it), or two speak of different images
@@ -75,7 +76,7 @@ def gather(
         )
     ]
     for method in methods:
-        path, folder = scores / f"{method}.json", students / method
+        path, folder = scores / method / f"{seed}.json", students / method / str(seed)
         found = _json(path, "evaluate")
         if any(found[name] != checked[name] for name in ("teacher", "baseline")):
             raise InputError(
@@ -86,8 +87,8 @@ def gather(
                 name=method,
                 role="student",
                 sets=_sets(found, collection.test, path),
-                images=_images(scores / method / "images.csv", "evaluate", tested),
-                restored=scores / method,
+                images=_images(scores / method / str(seed) / "images.csv", "evaluate", tested),
+                restored=scores / method / str(seed),
                 cost=Cost(found["parameters"], found["flops"]),
                 backbone=_backbone(folder / "student.safetensors", "distill"),
                 losses=_curve(folder / "history.csv", "distill"),

@@ -4,7 +4,7 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model, model_validator
@@ -24,10 +24,52 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
-class Run(Params):
-    """What a run covers: the tasks, each a key of `tasks`, `collections` and the other sections by task."""
+Name = Annotated[str, Field(pattern=r"^\w+$")]
+Names = tuple[Name, ...]
 
-    tasks: tuple[str, ...] = Field(min_length=1)
+
+class MethodsByNeed(Params):
+    """Names of methods, by what their training needs beside the task's teacher.
+
+    Attributes:
+        teacher: nothing else.
+        encoder: the frozen encoder.
+        committee: the committee of several teachers.
+        privileged_teacher: the teacher that sees the clean image.
+    """
+
+    teacher: Names = ()
+    encoder: Names = ()
+    committee: Names = ()
+    privileged_teacher: Names = ()
+
+
+class Run(Params):
+    """What a run covers.
+
+    Attributes:
+        tasks: each a key of `tasks`, `collections` and the other sections by task.
+        seeds: of the students: every method trains one with each.
+        methods: the methods, in the order in which pages list them.
+        members: names of further teachers for the committee; `teachers` has each as `TASK_MEMBER`.
+    """
+
+    tasks: Names = Field(min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(min_length=1)
+    methods: MethodsByNeed
+    members: Names = ()
+
+    @property
+    def all_methods(self) -> Names:
+        """The methods of all groups, one group after the other."""
+        return tuple(name for group in MethodsByNeed.model_fields for name in getattr(self.methods, group))
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        for key, names in (("seeds", self.seeds), ("methods", self.all_methods), ("members", self.members)):
+            if twice := sorted({str(name) for name in names if names.count(name) > 1}):
+                raise ValueError(f"{key}: {', '.join(twice)} stands there twice; name each once")
+        return self
 
 
 def without_nulls(values: Any) -> Any:

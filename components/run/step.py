@@ -1,4 +1,4 @@
-"""A step's signature is its command line: `Path` arguments are files, all others are sections of params.yaml."""
+"""A step's signature is its command line: `Path` arguments are files, numbers are values, all others are sections."""
 
 import argparse
 import errno
@@ -19,10 +19,14 @@ from components.run.errors import InputError
 from components.run.params import PARAMS_FILE, Choice, read_params, section, typed
 
 _PATHS = (Path, Path | None)
+_VALUES = (*_PATHS, int)
+"""Types of the arguments that stand on the command line themselves; all others are sections of params.yaml."""
 
 EXIT_INPUT = 2
 EXIT_STOPPED = 130
 LAUNCHER = "STEP_LAUNCHER"
+CHECKPOINTS = Path(".cache/checkpoints")
+"""Where a step keeps the state of a training, outside of DVC's outputs, which it deletes before a stage runs."""
 # Set by torchrun in each process that it starts.
 _RANKS = ("RANK", "LOCAL_RANK")
 
@@ -42,13 +46,14 @@ def run_step(
     arguments: Sequence[str] | None = None,
     *,
     observe: Observer = unobserved,
+    check: Callable[[], None] | None = None,
     distributed: bool | Callable[[dict[str, Any]], bool] = False,
 ) -> None:
     """Run `step` from the command line and exit.
 
-    A `Path` argument becomes a required `--name PATH`, one of `Path | None` an optional one. Any other argument is
-    the section of params.yaml that has its name; where params.yaml has the plural instead, `--name ENTRY` picks the
-    entry.
+    A `Path` argument becomes a required `--name PATH`, one of `Path | None` an optional one, an `int` a required
+    `--name NUMBER`. Any other argument is the section of params.yaml that has its name; where params.yaml has the
+    plural instead, `--name ENTRY` picks the entry.
 
     Exits with 2 and one message for bad input, with 130 when stopped by the keyboard; with a traceback for a fault of
     the program.
@@ -56,6 +61,7 @@ def run_step(
     Args:
         step: the typed function.
         arguments: its command line; the process's own by default.
+        check: what else may refuse to run, before anything does.
         observe: surrounds the run; nothing comes back from it, so it is no dependency of any stage.
         distributed: whether several processes may run the step together, or what tells it from the step's arguments.
             If so, and the environment has `STEP_LAUNCHER` (a command's first words, such as
@@ -66,6 +72,8 @@ def run_step(
     with faults_told():
         words = sys.argv[1:] if arguments is None else arguments
         values = parse(step, words)
+        if check:
+            check()
         if distributed(values) if callable(distributed) else distributed:
             _launch(step, words)
         with observe(step.__name__, words, values):
@@ -127,7 +135,7 @@ def parse(step: Callable[..., None], arguments: Sequence[str] | None = None) -> 
     values = read_params(flags.pop("params"))
     found: dict[str, Any] = {}
     for name in names:
-        if hints[name] in _PATHS:
+        if hints[name] in _VALUES:
             found[name] = flags[name]
         elif flags.get(name) is None:
             found[name] = typed(hints[name], section(values, name), f"{PARAMS_FILE}: {name}")
@@ -158,6 +166,8 @@ def _parser(step: Callable[..., None], names: Sequence[str], hints: dict[str, An
         flag = f"--{name.replace('_', '-')}"
         if hints[name] in _PATHS:
             parser.add_argument(flag, dest=name, type=Path, required=hints[name] is Path)
+        elif hints[name] is int:
+            parser.add_argument(flag, dest=name, type=int, required=True)
         else:
             parser.add_argument(
                 flag, dest=name, metavar="ENTRY", help=f"entry of {name}s in params.yaml (default: the section {name})"

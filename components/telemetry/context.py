@@ -11,9 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from components.dependencies.code import PACKAGE, ROOT, TABLES, entries, files_of, modules_of
+from components.run.params import Choice
 from components.telemetry.hashes import LOCK_FILE, locked_inputs, md5_of
 
-_SOURCE = Path(__file__).parents[1]
 _GIT_SECONDS = 2.0
 _LONGEST_PARAM = 2000
 
@@ -98,18 +99,24 @@ def _git() -> dict[str, str]:
 
 def _identity(step: str, words: Sequence[str], values: Mapping[str, Any], stage: str) -> str:
     """SHA-256 of the command, the params, the inputs as dvc.lock has them, and the code, as for a checkpoint."""
-    code = hashlib.sha256()
-    for path in sorted(_SOURCE.rglob("*.py")):
-        code.update(path.read_bytes())
+    code = {file: md5_of(ROOT / file) for file in files_of(modules_of([f"{PACKAGE}.{step}"], _entries_in(values)))}
     files = [value for value in values.values() if isinstance(value, Path)]
     known = {
         "step": step,
         "words": list(words),
         "params": params_of(values, longest=None),
         "inputs": locked_inputs(Path(LOCK_FILE), files, stage),
-        "code": code.hexdigest(),
+        "code": code,
     }
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
+def _entries_in(values: Any) -> set[str]:
+    """Modules of the tables' entries that the arguments name."""
+    if isinstance(values, Choice):
+        return {found[values.name] for found in map(entries, TABLES) if values.name in found}
+    inside = vars(values) if isinstance(values, BaseModel) else values
+    return set().union(*map(_entries_in, inside.values())) if isinstance(inside, Mapping) else set()
 
 
 def params_of(values: Mapping[str, Any], longest: int | None = _LONGEST_PARAM) -> dict[str, str]:

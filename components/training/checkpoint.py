@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import pickle
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,37 +12,71 @@ from typing import Any
 import torch
 from pydantic import BaseModel
 
+from components.dependencies.code import ROOT, files_of
 from components.run.files import sha256_of, written_whole
 
-CHECKPOINTS = Path(".cache/checkpoints")
-"""Outside of DVC's outputs, which it deletes before a stage runs."""
-
-_SOURCE = Path(__file__).parents[1]
 _LOG = logging.getLogger(__name__)
+_DIGITS = 16
+_SHOWN = 8
+
+Identity = Mapping[str, str]
+"""Everything that the result of a training depends on, by name: `params recipe.steps`, `code components/...`."""
 
 
-def checkpoint_path(stage: str, values: dict[str, BaseModel], files: list[Path]) -> Path:
-    """Where a training keeps its checkpoint: a name made from everything its result depends on.
-
-    So a run never goes on from the checkpoint of another one: of other params, other input files, another version
-    of the code or of torch.
+def identity_of(values: Mapping[str, BaseModel], files: Iterable[Path], modules: Iterable[str]) -> dict[str, str]:
+    """What a training depends on: params, input files, the code that it runs, and torch.
 
     Args:
-        stage: what is trained, for people who look into the folder.
         values: the checked params.
         files: the input files.
+        modules: the code, as dotted names.
     """
-    code = hashlib.sha256()
-    for path in sorted(_SOURCE.rglob("*.py")):
-        code.update(path.read_bytes())
-    identity = {
-        "values": {name: value.model_dump(mode="json") for name, value in values.items()},
-        "files": [sha256_of(path) for path in files],
-        "code": code.hexdigest(),
-        "torch": torch.__version__,
-    }
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    return CHECKPOINTS / f"{stage}-{digest[:16]}.pt"
+    found = {"torch": str(torch.__version__)}
+    for name, value in values.items():
+        found |= {f"params {key}": text for key, text in _flat(name, value.model_dump(mode="json"))}
+    found |= {f"file {path}": sha256_of(path) for path in files}
+    return found | {f"code {file}": sha256_of(ROOT / file) for file in files_of(modules)}
+
+
+def checkpoint_path(folder: Path, name: str, identity: Identity) -> Path:
+    """Where a training keeps its checkpoint: a file named after it and everything that its result depends on.
+
+    So a run never goes on from the checkpoint of another one: of other params, input files, code, or another torch.
+
+    Args:
+        folder: of all checkpoints.
+        name: of what is trained.
+        identity: see `identity_of`.
+    """
+    digest = hashlib.sha256(json.dumps(dict(identity), sort_keys=True).encode()).hexdigest()
+    return folder / f"{name}-{digest[:_DIGITS]}.pt"
+
+
+def tell_of_others(path: Path, name: str, identity: Identity) -> None:
+    """Log which checkpoints of the same training are not used, why, and how to go on from one on purpose.
+
+    Args:
+        path: the training's own checkpoint; where it is there, nobody needs another.
+        name: of what is trained.
+        identity: of this training.
+    """
+    if path.exists():
+        return
+    for other in sorted(path.parent.glob(f"{name}-{'[0-9a-f]' * _DIGITS}.pt")):
+        if state := load_checkpoint(other):
+            found = state.get("identity", {})
+            differing = [key for key in {**found, **identity} if found.get(key) != identity.get(key)]
+            more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
+            _LOG.warning(
+                "%s: a checkpoint of this training at step %s, not used, for this has changed since: %s%s. "
+                "To go on from it on purpose, stop this run and `mv %s %s`.",
+                other,
+                state["step"],
+                "; ".join(_change(key, found, identity) for key in differing[:_SHOWN]),
+                more,
+                other,
+                path,
+            )
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -63,3 +98,18 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         _LOG.warning("%s: not a readable checkpoint (%s); training from the start.", path, type(error).__name__)
         return None
     return state
+
+
+def _change(key: str, before: Identity, now: Identity) -> str:
+    """One difference; what hashes say is that it changed, what params say can be read."""
+    if key.startswith("code ") and key not in now:
+        return f"{key} (no longer run)"
+    if key.startswith("code ") and key not in before:
+        return f"{key} (newly run)"
+    return f"{key} ({before.get(key)} -> {now.get(key)})" if key.startswith(("params ", "torch")) else key
+
+
+def _flat(name: str, value: Any) -> list[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        return [pair for key, one in value.items() for pair in _flat(f"{name}.{key}", one)]
+    return [(name, json.dumps(value))]

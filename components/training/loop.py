@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
+from types import MappingProxyType
 from typing import Generic, cast
 
 import torch
@@ -17,7 +18,7 @@ from components.images.patches import StepSampler, TrainingPatches
 from components.methods.method import Batch, Method, Network
 from components.methods.parts.draws import mixed
 from components.telemetry.progress import Progress
-from components.training.checkpoint import load_checkpoint, save_checkpoint
+from components.training.checkpoint import Identity, load_checkpoint, save_checkpoint
 from components.training.distribution import loader_workers
 from components.training.meter import TOTAL, Meter
 from components.training.mixup import mix
@@ -69,6 +70,7 @@ def train(
     validate: Callable[[Network], Row],
     checkpoint: Path,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    identity: Identity = MappingProxyType({}),
     watch: Watch[Network] = UNWATCHED,
 ) -> Trained[Network]:
     """Train `network` by `method` on `patches`.
@@ -87,6 +89,7 @@ def train(
         validate: measures the moving average on validation images.
         checkpoint: where to keep the state of the run; removed by `forget` once the result is stored.
         checkpoint_seconds: time between checkpoints.
+        identity: what the checkpoint says of itself.
         watch: is shown each row, in the main process; nothing comes back from it.
 
     Raises:
@@ -140,6 +143,7 @@ def train(
             saved = monotonic()
             states = {"trainee": trainee, "average": average, "optimiser": optimiser, "schedule": schedule}
             kept = {"history": trained.history, "validation": trained.validation, "step": step}
+            kept["identity"] = dict(identity)
             save_checkpoint(checkpoint, {name: part.state_dict() for name, part in states.items()} | kept)
     if shown:
         shown.close()

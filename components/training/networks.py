@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from components.backbones import BackboneChoice
 from components.images.distances import DistanceName
 from components.run.params import Params
-from components.training.recipe import Training
+from components.training.recipe import Recipe, Training
 
 
 class Student(Params):
@@ -15,12 +15,12 @@ class Student(Params):
 
     Attributes:
         backbone: its architecture.
-        training: its recipe.
+        training: its recipe; the seeds are the run's (`run.seeds`).
         logits: the distance that every loss of this name is, to the teacher's image.
     """
 
     backbone: BackboneChoice
-    training: Training
+    training: Recipe
     logits: DistanceName = "l1"
 
 

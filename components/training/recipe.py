@@ -92,8 +92,8 @@ class Mixup(Params):
     probability: float = Field(gt=0, le=1)
 
 
-class Training(Params):
-    """One training run.
+class Recipe(Params):
+    """How a network is trained, whatever the seed.
 
     Attributes:
         steps: optimiser steps.
@@ -110,7 +110,6 @@ class Training(Params):
         precision: `float32`, or `bf16` for automatic mixed precision.
         log_every: steps between rows of the history.
         validate_every: steps between measurements on the validation images.
-        seed: of the initial weights, the crops and everything that a method draws.
     """
 
     steps: Positive
@@ -127,7 +126,6 @@ class Training(Params):
     precision: Literal["float32", "bf16"] = "float32"
     log_every: Positive
     validate_every: Positive
-    seed: int = Field(ge=0)
 
     @property
     def sizes(self) -> Progression:
@@ -161,3 +159,13 @@ class Training(Params):
         if any(after <= before for before, after in pairwise(steps)):
             raise ValueError(f"progression: after must grow, and end before steps ({self.steps}); found {steps[1:-1]}")
         return self
+
+    def seeded(self, seed: int) -> "Training":
+        """One run of this recipe."""
+        return Training.model_validate({**self.model_dump(), "seed": seed})
+
+
+class Training(Recipe):
+    """One training run: a recipe and the seed of the initial weights, the crops and everything that a method draws."""
+
+    seed: int = Field(ge=0)

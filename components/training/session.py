@@ -6,13 +6,15 @@ from pathlib import Path
 
 import torch
 from pydantic import BaseModel
+from torch import nn
 
+from components.dependencies.code import modules_of, table_modules
 from components.images.patches import TrainingPatches
 from components.images.store import Store
-from components.methods.method import Method, Network
+from components.methods.method import Distillation, Frozen, Method, Network
 from components.run.errors import InputError
 from components.tasks.task import Task
-from components.training.checkpoint import checkpoint_path
+from components.training.checkpoint import checkpoint_path, identity_of, tell_of_others
 from components.training.distribution import start
 from components.training.loop import Row, Trained, forget, train
 from components.training.recipe import Training
@@ -24,7 +26,10 @@ class Session:
     """A training to be run.
 
     Attributes:
-        title: shown with the progress, and the checkpoint's name.
+        title: shown with the progress.
+        output: what it writes, which names its checkpoint.
+        checkpoints: folder of the checkpoints.
+        step: module of the step, `components.NAME`, whose code the checkpoint's key is made of.
         task: what degrades and measures.
         recipe: steps, batch, optimiser, schedule, seed.
         lmdb: the image store.
@@ -34,6 +39,9 @@ class Session:
     """
 
     title: str
+    output: Path
+    checkpoints: Path
+    step: str
     task: Task
     recipe: Training
     lmdb: Path
@@ -73,12 +81,17 @@ class Session:
         watch = UNWATCHED
         if self.report and accelerator.is_main_process:
             watch = Watch(self.report, self.recipe.batch, self.recipe.steps, sample(store) if sample else None)
-        checkpoint = checkpoint_path(self.title.replace(" ", "-"), self.values, files)
+        method = make_method(network, accelerator.device)
+        identity = identity_of(self.values, files, modules_of([self.step], _entries_of(self.task, network, method)))
+        name = "-".join(part for part in self.output.parts if part not in {self.output.anchor, "data"})
+        checkpoint = checkpoint_path(self.checkpoints, name, identity)
+        if accelerator.is_main_process:
+            tell_of_others(checkpoint, name, identity)
         trained = train(
             title=self.title,
             accelerator=accelerator,
             network=network,
-            method=make_method(network, accelerator.device),
+            method=method,
             weights=weights,
             patches=TrainingPatches(
                 store, self.task, self.recipe.sizes, self.recipe.seed, augment=True, gray=self.task.gray
@@ -86,9 +99,19 @@ class Session:
             recipe=self.recipe,
             validate=validate(store),
             checkpoint=checkpoint,
+            identity=identity,
             watch=watch,
         )
         if accelerator.is_main_process:
             write(trained)
             forget(checkpoint)
         accelerator.end_training()
+
+
+def _entries_of(task: Task, network: nn.Module, method: Method[Network]) -> set[str]:
+    """Modules of the tables' entries that a training runs: of its task, its method and all of its networks."""
+    held = [value for part in method.modules() for value in vars(part).values() if isinstance(value, Frozen)]
+    if isinstance(method, Distillation) and method.setting.teacher:
+        held.append(method.setting.teacher)
+    parts = [task, *network.modules(), *method.modules(), *(one for frozen in held for one in frozen.network.modules())]
+    return {type(part).__module__ for part in parts} & table_modules()

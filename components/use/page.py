@@ -54,9 +54,9 @@ class Gallery:
         self._one_at_a_time = threading.Lock()
 
     def students(self) -> list[str]:
-        """`task/method` of every student that has a teacher too."""
-        found = sorted(self._data.glob("students/*/*/student.safetensors"))
-        names = [f"{path.parts[-3]}/{path.parts[-2]}" for path in found]
+        """`task/method/seed` of every student that has a teacher too."""
+        found = sorted(self._data.glob("students/*/*/*/student.safetensors"))
+        names = ["/".join(path.parts[-4:-1]) for path in found]
         return [name for name in names if self._teacher(name).is_file()]
 
     def picture(self, name: str) -> bytes | None:

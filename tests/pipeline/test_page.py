@@ -43,7 +43,7 @@ def make_project_folder(root):
     (root / "data/speed/sr/teacher.json").write_text(json.dumps(speed | {"seconds_per_megapixel": 0.75}))
     costs = {name: {"seconds_per_megapixel": 0.1, "megabytes_per_megapixel": 200.4} for name in EXPORTED}
     costs["student_int8"]["seconds_per_megapixel"] = 0.0625
-    student = hashlib.sha256((root / "data/students/sr/dckd/student.safetensors").read_bytes()).hexdigest()
+    student = hashlib.sha256((root / "data/students/sr/dckd/3/student.safetensors").read_bytes()).hexdigest()
     exported = {"device": "another card", "threads": 5, "student": student, "networks": costs}
     (root / "data/speed/sr/dckd-export.json").write_text(json.dumps(exported))
     files = ("torch", "student", "student_float16", "student_int8")
@@ -135,9 +135,9 @@ def test_another_stage_is_refused_by_name(project, words, told):
 
 
 def test_missing_inputs_are_the_steps_own_message(project):
-    (project / "data/scores/sr/dckd.json").unlink()
+    (project / "data/scores/sr/dckd/3.json").unlink()
     said = pipeline_command("page", folder=project, code=2).stderr
-    assert "data/scores/sr/dckd.json: not found" in said
+    assert "data/scores/sr/dckd/3.json: not found" in said
     assert not list((project / "data").glob("pages/*"))
 
 

@@ -32,7 +32,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[list[st
     shutil.copy(ROOT / "dvc.yaml", project)
     (project / ".dvc").mkdir()
     (project / ".dvc/config").write_text("[core]\n    no_scm = true\n")
-    (project / "params.yaml").write_text(yaml.safe_dump(DEFAULT | {"run": {"tasks": TASKS}}))
+    (project / "params.yaml").write_text(yaml.safe_dump(DEFAULT | {"run": DEFAULT["run"] | {"tasks": TASKS}}))
     found: dict[str, set[tuple[str, ...]]] = {task: set() for task in TASKS}
     for stage in read_graph(project):
         words = shlex.split(stage.command)[2:]
@@ -71,7 +71,7 @@ def test_every_file_has_an_origin_and_every_published_figure_a_set_that_is_teste
         datasets = {name: typed(Dataset, values["datasets"][name], name) for name in names}
         for source in {*(dataset.source for dataset in datasets.values()), *collection.checkpoints}:
             typed(Source, values["sources"][source], source)
-        for teacher in ("", "_rcan", "_swinir"):
+        for teacher in ("", *(f"_{name}" for name in values["run"]["members"])):
             checkpoint = values["teachers"][task + teacher]["checkpoint"]
             assert checkpoint is None or checkpoint.partition("/")[0] in collection.checkpoints
         checkpoint = values["encoders"][task]["checkpoint"]

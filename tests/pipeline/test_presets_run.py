@@ -124,7 +124,7 @@ def shrunk(preset: str, patch: int | None = None) -> dict[str, Any]:
     values = composed(preset)
     (task,) = tasks_of(values)
     patch = patch or PATCHES[values["tasks"][task].get("scale", 1)]
-    for name in (task, f"{task}_rcan", f"{task}_swinir"):
+    for name in (task, *(f"{task}_{member}" for member in values["run"]["members"])):
         teacher = values["teachers"][name]
         teacher |= {"backbone": shrunk_network(teacher["backbone"]), "checkpoint": None}
         teacher["training"] = shrunk_recipe(teacher["training"], patch)
@@ -136,6 +136,7 @@ def shrunk(preset: str, patch: int | None = None) -> dict[str, Any]:
     values["privileged_teachers"][task]["encoder"] = {"channels": 8, "shrunk_channels": 4}
     for section in ("students", "committees", "privileged_teachers"):
         values[section][task]["training"] = shrunk_recipe(values[section][task]["training"], patch)
+    student["training"].pop("seed", None)
     if wide := values["methods"]["csd"].get("wide"):
         values["methods"]["csd"]["wide"] = wide | {"channels": 16}
     return values
@@ -240,7 +241,7 @@ def test_trains_teacher_and_student_and_measures_both(
         project.run(train_encoder, {"encoder": task}, **images, output="encoder", scores="encoder.json")
         extra["encoder"] = "encoder/encoder.safetensors"
     if method == "mtkd":
-        for member in params["committees"][task]["members"]:
+        for member in params["run"]["members"]:
             project.run(train_teacher, {"teacher": f"{task}_{member}"}, **images, output=f"members/{member}")
         files = {"teacher": teacher, "check": "check", "members": "members", "lmdb": "lmdb"}
         project.run(train_committee, {"committee": task}, **files, output="committee", scores="committee.json")

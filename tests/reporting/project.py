@@ -25,6 +25,7 @@ TERMS = {
 }
 PARAMETERS = {"scratch": 28403, "logits": 28403, "dckd": 28403, "teacher": 205411}
 PARAMS = {
+    "run": {"tasks": ["sr"], "seeds": [3], "methods": {"teacher": ["scratch", "logits"], "encoder": ["dckd"]}},
     "tasks": {"sr": {"scale": 2}},
     "collections": {"sr": {"training": ["many"], "validation": ["some"], "test": ["first", "second"]}},
     "datasets": {
@@ -51,7 +52,7 @@ PARAMS = {
         "unused": {"files": [{"url": "s3://nowhere/else.zip", "author": "N. Obody"}]},
     },
     "publication": {"source": "A paper, table 2", "sets": {"first": {"dckd": {"psnr": 33.66, "ssim": 0.93}}}},
-    "students": {"sr": {"backbone": {"name": "edsr", "channels": 16}, "training": {"steps": 150, "seed": 3}}},
+    "students": {"sr": {"backbone": {"name": "edsr", "channels": 16}, "training": {"steps": 150}}},
     "teachers": {"sr": {"training": {"steps": 150, "seed": 1}}, "other": {"training": {"seed": 77777}}},
     "methods": {"dckd": {"weights": {"contrastive": 0.0125}}, "fakd": {"weights": {"spatial": 0.98765}}},
     "report": {"methods": ["scratch", "logits", "dckd"], "reference": "scratch", "crops": 3, "crop_side": 32},
@@ -152,12 +153,19 @@ def measure(root, entries, methods):
     write_rows(encoder / "history.csv", curve(["reconstruction", "codebook", "commitment"], 0.3))
     for number, method in enumerate(methods):
         strength = STRENGTHS.get(method, 0.1)
-        evaluation = evaluate_images(method, sharpened(strength), entries, raw, TASK, scores / method)
-        write_scores(scores / method / "images.csv", evaluation.scores)
+        evaluation = evaluate_images(method, sharpened(strength), entries, raw, TASK, scores / method / "3")
+        write_scores(scores / method / "3" / "images.csv", evaluation.scores)
         cost = {"parameters": PARAMETERS.get(method, 30000), "flops": 6_543_210_000}
-        write_json(scores / f"{method}.json", evaluation.sets() | sets | cost)
+        write_json(scores / method / "3.json", evaluation.sets() | sets | cost)
         terms = TERMS.get(method, ["reconstruction"])
-        store(root / "data/students/sr" / method, "student", 16, 4, curve(terms, 0.1 + number / 50), 31.5 + number / 10)
+        store(
+            root / "data/students/sr" / method / "3",
+            "student",
+            16,
+            4,
+            curve(terms, 0.1 + number / 50),
+            31.5 + number / 10,
+        )
 
 
 def store(folder: Path, name, channels, blocks, history, psnr):

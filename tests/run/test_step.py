@@ -33,6 +33,7 @@ from pathlib import Path
 from components.run.errors import InputError
 from components.run.files import write_text
 from components.run.step import run_step
+from components.telemetry.recorder import observed
 
 
 def tiny(output: Path) -> None:
@@ -40,7 +41,7 @@ def tiny(output: Path) -> None:
     {body}
 
 
-run_step(tiny{options})
+run_step(tiny, observe=observed{options})
 """
 
 

@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from components.images.ranges import Amounts
 from components.run.params import Params
 from components.tasks.deblur.kernels import Kernel
+from components.tasks.ranges import Amounts
 
 _STEPS = 128
 

@@ -8,8 +8,8 @@ from pydantic import Field
 
 from components.images.metrics import PEAK, psnr, ssim, volume_ssim
 from components.images.pixels import Degraded, to_float
-from components.images.ranges import Amounts
 from components.run.errors import InputError
+from components.tasks.ranges import Amounts
 from components.tasks.task import EqualSize, Image
 
 Level = Annotated[float, Field(ge=0, le=PEAK)]

@@ -5,8 +5,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from components.images.ranges import Amounts, Angles, Shares
 from components.run.params import Params
+from components.tasks.ranges import Amounts, Angles, Shares
 
 _AIR = 200.0
 """Level of the veil: the light gray of an overcast sky."""
