@@ -1,4 +1,6 @@
 import functools
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from components.backbones.weights import load_backbone
 from components.distill import distill
 from components.methods import METHODS
 from components.run.errors import InputError
-from components.training import session
+from components.training import checkpoint, session
 from components.training.loop import train
 from components.training.meter import DivergedError
 from tests.small_project import SmallProject
@@ -16,6 +18,7 @@ from tests.training import tiny
 
 pytestmark = pytest.mark.usefixtures("own_accelerator")
 
+ROOT = Path(__file__).parents[1]
 OUTPUTS = {"student.safetensors", "history.csv", "validation.csv"}
 
 
@@ -29,6 +32,10 @@ def project(tmp_path, monkeypatch):
     project.committee()
     project.privileged()
     return project
+
+
+def checkpoint_name(project):
+    return "-".join(["distill", *(project.folder / "output").parts[-3:]])
 
 
 def broken_off(project, monkeypatch, method, **paths):
@@ -69,7 +76,7 @@ class TestEveryMethod:
         project.run(distill, method, output=project.folder / "unbroken")
         broken_off(project, monkeypatch, method)
         checkpoints = project.folder / ".cache" / "checkpoints"
-        assert [path.name.rpartition("-")[0] for path in checkpoints.iterdir()] == [f"distill-{method}"]
+        assert [path.name.rpartition("-")[0] for path in checkpoints.iterdir()] == [checkpoint_name(project)]
         project.run(distill, method)
         assert f"distill {method}: going on from step 6 of 12" in capsys.readouterr().out
         assert tiny.files(project.folder / "output") == tiny.files(project.folder / "unbroken")
@@ -89,11 +96,52 @@ def test_no_run_goes_on_from_another_ones_checkpoint(change, project, monkeypatc
     broken_off(project, monkeypatch, "dckd")
     (left,) = (project.folder / ".cache" / "checkpoints").iterdir()
     change(project)
-    project.run(distill, "dckd", output=project.folder / "changed")
+    project.run(distill, "dckd")
     assert "going on" not in capsys.readouterr().out
     assert left.exists()
     project.run(distill, "dckd", output=project.folder / "again")
-    assert tiny.files(project.folder / "changed") == tiny.files(project.folder / "again")
+    assert tiny.files(project.folder / "output") == tiny.files(project.folder / "again")
+
+
+@pytest.fixture
+def code(tmp_path, monkeypatch):
+    """A copy of the project's code, from which the hashes of a checkpoint's key are taken."""
+    root = tmp_path / "source"
+    shutil.copytree(ROOT / "components", root / "components", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(checkpoint, "ROOT", root)
+    return root / "components"
+
+
+@pytest.mark.parametrize(
+    "file", ["reporting/wording.py", "telemetry/progress.py", "methods/dckd.py", "backbones/uformer.py", "tasks/new.py"]
+)
+def test_an_edit_of_code_that_the_training_does_not_run_leaves_its_checkpoint(file, code, project, monkeypatch, capsys):
+    broken_off(project, monkeypatch, "logits")
+    with (code / file).open("a") as edited:
+        edited.write("# a comment\n")
+    project.run(distill, "logits")
+    assert "distill logits: going on from step 6 of 12" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("file", ["methods/logits.py", "backbones/edsr.py", "training/loop.py", "tasks/sr/__init__.py"])
+def test_a_checkpoint_of_other_code_is_told_with_its_step_and_the_way_to_go_on(
+    file, code, project, monkeypatch, capsys, caplog
+):
+    broken_off(project, monkeypatch, "logits")
+    (left,) = (project.folder / ".cache" / "checkpoints").iterdir()
+    with (code / file).open("a") as edited:
+        edited.write("# a comment\n")
+    with monkeypatch.context() as patched:
+        patched.setattr(session, "TrainingPatches", tiny.Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            project.run(distill, "logits")
+    told = next(record.getMessage() for record in caplog.records if "a checkpoint of this training" in record.msg)
+    assert f"at step 6, not used, for this has changed since: code components/{file}." in told
+    before, after = told.partition("`mv ")[2].rstrip("`.").split(" ")
+    Path(before).rename(after)
+    assert not left.exists()
+    project.run(distill, "logits")
+    assert "distill logits: going on from step 6 of 12" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["teacher", "encoder"])

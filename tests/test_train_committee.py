@@ -100,6 +100,10 @@ def test_goes_on_to_the_same_bytes_where_it_was_broken_off(project, monkeypatch,
     assert tiny.files(project.folder / "output") == tiny.files(project.folder / "unbroken")
 
 
+def aggregator(params):
+    return params["committees"]["sr"]["aggregator"]
+
+
 class TestWrongInput:
     @pytest.mark.parametrize(
         ("change", "said"),
@@ -108,8 +112,11 @@ class TestWrongInput:
             (lambda p: p["run"].update(members=["rcan", "rcan"]), r"run: members: rcan stands there twice"),
             (lambda p: p["run"].update(members=["teacher"]), r"run\.members: .*'teacher' is the task's own"),
             (lambda p: p["run"].update(members=["../rcan"]), r"run\.members\.0"),
-            (lambda p: p["committees"]["sr"]["aggregator"].update(chanels=4), r"committees\.sr\.aggregator.*'chanels'.*'channels'"),
-            (lambda p: p["committees"]["sr"]["aggregator"].update(heads=3), r"heads: 3 can't share 8 channels"),
+            (
+                lambda p: aggregator(p).update(chanels=4),
+                r"committees\.sr\.aggregator.*'chanels'.*'channels'",
+            ),
+            (lambda p: aggregator(p).update(heads=3), r"heads: 3 can't share 8 channels"),
         ],
     )
     def test_a_wrong_param_is_refused_by_its_key(self, change, said, project):

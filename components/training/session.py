@@ -83,7 +83,7 @@ class Session:
             watch = Watch(self.report, self.recipe.batch, self.recipe.steps, sample(store) if sample else None)
         method = make_method(network, accelerator.device)
         identity = identity_of(self.values, files, modules_of([self.step], _entries_of(self.task, network, method)))
-        name = "-".join(part for part in self.output.parts if part not in {self.output.anchor, "data"})
+        name = "-".join([self.title.partition(" ")[0], *self.output.parts[-3:]])
         checkpoint = checkpoint_path(self.checkpoints, name, identity)
         if accelerator.is_main_process:
             tell_of_others(checkpoint, name, identity)

@@ -1,24 +1,28 @@
 import errno
 import resource
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
 from components.training import checkpoint
-from components.training.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
+from components.training.checkpoint import checkpoint_path, identity_of, load_checkpoint, save_checkpoint
 from tests.training import tiny
 
+ROOT = Path(__file__).parents[2]
 STATE = {"weights": {"layer": torch.arange(3000.0)}, "history": [{"step": 1.0, "total": 0.1}], "step": 1}
+
+
+LOOP = "components.training.loop"
 
 
 @pytest.fixture
 def code(tmp_path, monkeypatch):
-    """A folder in place of the project's code."""
-    folder = tmp_path / "components"
-    (folder / "training").mkdir(parents=True)
-    (folder / "training" / "loop.py").write_text("one")
-    monkeypatch.setattr(checkpoint, "_SOURCE", folder)
-    return folder
+    """A copy of the project's code, from which hashes are taken."""
+    monkeypatch.setattr(checkpoint, "ROOT", tmp_path)
+    shutil.copytree(ROOT / "components", tmp_path / "components", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / "components"
 
 
 @pytest.fixture
@@ -26,35 +30,37 @@ def name(tmp_path, code):
     data = tmp_path / "data"
     data.write_bytes(b"images")
 
-    def path(stage="distill-dckd", recipe=None, files=(data,)):
-        return checkpoint_path(stage, {"recipe": recipe or tiny.recipe()}, list(files))
+    def path(stage="distill-sr-dckd-3", recipe=None, files=(data,), modules=(LOOP,)):
+        identity = identity_of({"recipe": recipe or tiny.recipe()}, list(files), modules)
+        return checkpoint_path(tmp_path / "kept", stage, identity)
 
     return path
 
 
 class TestName:
-    def test_is_the_same_for_the_same_training(self, name):
+    def test_is_the_same_for_the_same_training(self, name, tmp_path):
         assert name() == name()
-        assert name().parent == checkpoint.CHECKPOINTS
-        assert name().name.startswith("distill-dckd-")
+        assert name().parent == tmp_path / "kept"
+        assert name().name.startswith("distill-sr-dckd-3-")
 
     def test_differs_with_the_params(self, name):
         assert name(recipe=tiny.recipe(seed=6)) != name()
 
     def test_differs_with_the_stage(self, name):
-        assert name(stage="distill-logits").name != name().name
+        assert name(stage="distill-sr-logits-3").name != name().name
 
     def test_differs_with_the_bytes_of_an_input(self, name, tmp_path):
         before = name()
         (tmp_path / "data").write_bytes(b"others")
         assert name() != before
 
-    def test_differs_with_the_code_of_any_part(self, name, code):
+    def test_differs_with_the_code_that_is_run_and_with_no_other(self, name, code):
         before = name()
-        (code / "training" / "loop.py").write_text("two")
-        changed = name()
+        (code / "reporting" / "wording.py").write_text("two")
         (code / "new.py").write_text("three")
-        assert len({before, changed, name()}) == 3
+        assert name() == before
+        (code / "training" / "loop.py").write_text("four")
+        assert name() != before
 
     def test_differs_with_the_version_of_torch(self, name, monkeypatch):
         before = name()
