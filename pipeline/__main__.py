@@ -5,7 +5,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from pipeline.errors import PipelineError
+from pipeline.messages import PipelineError
 
 # Module and what the command does.
 COMMANDS = {

@@ -20,7 +20,7 @@ import kfp_server_api
 import requests
 from urllib3.exceptions import HTTPError
 
-from pipeline.errors import PipelineError
+from pipeline.messages import PipelineError
 from pipeline.run_request import RunRequest
 
 POLL_SECONDS = 10.0

@@ -12,7 +12,7 @@ from typing import Any
 import docker
 import requests
 
-from pipeline.errors import PipelineError
+from pipeline.messages import PipelineError
 
 GRACE_SECONDS = 10
 TAIL_LINES = 20

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline.errors import PipelineError
 from pipeline.git import Git, GitError
-from pipeline.say import say, without_credentials
+from pipeline.messages import PipelineError, say, without_credentials
 
 _TRIES = 5
 _NOBODY = {"name": "pipeline", "email": "pipeline@localhost"}

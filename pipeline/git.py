@@ -7,8 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline.errors import PipelineError
-from pipeline.say import without_credentials
+from pipeline.messages import PipelineError, without_credentials
 
 _SHALLOW = ("--depth", "1", "--no-tags")
 _ALL = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")

@@ -10,7 +10,7 @@ from typing import Any
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
 
-from pipeline.errors import PipelineError
+from pipeline.messages import PipelineError
 
 
 @dataclass(frozen=True)

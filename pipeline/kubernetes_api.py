@@ -14,7 +14,7 @@ from kubernetes.client import ApiException
 from kubernetes.config.incluster_config import InClusterConfigLoader
 from urllib3.exceptions import HTTPError
 
-from pipeline.errors import PipelineError
+from pipeline.messages import PipelineError
 
 Body = dict[str, Any]
 

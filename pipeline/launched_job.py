@@ -4,8 +4,8 @@ import sys
 import time
 from typing import Any
 
-from pipeline.errors import PipelineError
 from pipeline.kubernetes_api import AbsentError, Body, ConflictError, KubernetesApi, OutageError
+from pipeline.messages import PipelineError
 from pipeline.pod_logs import PodLogs
 from pipeline.train_job_manifest import CONTAINER, equal
 

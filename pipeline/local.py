@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.containers import engine, require_image
-from pipeline.errors import PipelineError
 from pipeline.kubeflow import PUBLISH
 from pipeline.local_run import LocalRun
 from pipeline.local_settings import Machine
+from pipeline.messages import PipelineError
 from pipeline.run_request import add_run_arguments, read_request
 
 RUNS = Path(".cache/pipeline/runs")

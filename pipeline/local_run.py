@@ -16,8 +16,8 @@ from kfp.local import docker_task_handler, executor_input_utils, io, logging_uti
 from kfp.local.orchestrator.orchestrator_utils import OrchestratorUtils
 
 from pipeline.containers import Containers
-from pipeline.errors import PipelineError
 from pipeline.local_settings import Machine, Settings, read_settings
+from pipeline.messages import PipelineError
 from pipeline.schedule import run_in_order
 
 KFP_VERSION = "2.16.1"

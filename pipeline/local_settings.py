@@ -13,7 +13,7 @@ import docker
 from google.protobuf import json_format
 from kfp.kubernetes import kubernetes_executor_config_pb2 as kubernetes_pb2
 
-from pipeline.errors import PipelineError
+from pipeline.messages import PipelineError
 from pipeline.pods import SHM_FOLDER
 from pipeline.resources import in_bytes
 

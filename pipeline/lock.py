@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from dvc.utils.serialize import ParseError, dumps_yaml, parse_yaml
 
-from pipeline.errors import PipelineError
+from pipeline.messages import PipelineError
 
 LOCK_FILE = "dvc.lock"
 

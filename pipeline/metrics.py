@@ -9,8 +9,8 @@ from typing import Any
 
 from dvc.repo import Repo
 
-from pipeline.errors import PipelineError
 from pipeline.git import Git, project_git
+from pipeline.messages import PipelineError
 
 Number = int | float
 Numbers = dict[str, Number]

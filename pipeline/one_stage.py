@@ -12,13 +12,12 @@ from dvc.repo import Repo
 from dvc.utils.serialize import LOADERS
 
 from pipeline.cache_objects import contents, roots, touched
-from pipeline.errors import PipelineError
 from pipeline.executor_output import flat_numbers, write_executor_output
 from pipeline.lock import LOCK_FILE, Entries, entry_of, fragment_text, read_fragments, read_lock, write_lock
+from pipeline.messages import PipelineError, say
 from pipeline.remote import Remote, open_remote
 from pipeline.reproduce import StageFailedError, decide, find_stage, reasons, run_again, run_order, upstream_of
 from pipeline.run_cache import RunCache
-from pipeline.say import say
 from pipeline.workspace import link_checkpoints
 
 __all__ = ["StageFailedError", "Wanted", "carry_out"]

@@ -11,7 +11,7 @@ import yaml
 from dvc.utils.serialize import loads_yaml, modify_yaml
 from ruamel.yaml.error import YAMLError
 
-from pipeline.errors import PipelineError
+from pipeline.messages import PipelineError
 from pipeline.yaml_text import with_value
 
 PARAMS_FILE = "params.yaml"

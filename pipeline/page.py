@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import PipelineError
+from pipeline.messages import PipelineError
 
 if TYPE_CHECKING:
     from pipeline.graph import Stage
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
         PipelineError: no such stage, or one that makes no page, or its command fails.
     """
     from pipeline.graph import read_graph, select  # noqa: PLC0415 -- DVC takes a second
-    from pipeline.say import say  # noqa: PLC0415
+    from pipeline.messages import say  # noqa: PLC0415
 
     graph = read_graph(Path())
     for name, words, task in pages_of(graph, arguments.stage, arguments.output):

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline import kubernetes_api
-from pipeline.errors import PipelineError
 from pipeline.kubernetes_api import AbsentError, KubernetesApi, OutageError
+from pipeline.messages import PipelineError
 
 TAIL_LINES = 20
 # More is read again than was missed, for no two clocks are alike; what was shown is not shown twice.

@@ -24,14 +24,13 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         PipelineError: a lock is missing or damaged, stages would have to run again, or git refuses.
     """
-    from pipeline.errors import PipelineError  # noqa: PLC0415
     from pipeline.executor_output import write_executor_output  # noqa: PLC0415
     from pipeline.experiment import check_name, default_name, record, write_commit  # noqa: PLC0415
     from pipeline.git import project_git  # noqa: PLC0415
     from pipeline.lock import LOCK_FILE, read_fragments  # noqa: PLC0415
+    from pipeline.messages import PipelineError, say  # noqa: PLC0415
     from pipeline.overrides import PARAMS_FILE, read_json  # noqa: PLC0415
     from pipeline.run_record import merged_lock  # noqa: PLC0415
-    from pipeline.say import say  # noqa: PLC0415
     from pipeline.workspace import working_copy  # noqa: PLC0415
 
     if not arguments.upstream:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.cache_objects import CacheObject
-from pipeline.errors import PipelineError
+from pipeline.messages import PipelineError
 from pipeline.stores import Missing, Store, Unavailable, md5_of, open_store, partial_of, tag_of_parts
 
 _THREADS = 16

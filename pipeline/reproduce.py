@@ -14,7 +14,7 @@ from dvc.stage.exceptions import StageCmdFailedError
 from dvc.stage.loader import StageLoader
 
 from pipeline.cache_objects import roots
-from pipeline.errors import PipelineError
+from pipeline.messages import PipelineError
 from pipeline.remote import Remote
 from pipeline.run_cache import RunCache, cache_key
 

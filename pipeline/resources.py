@@ -14,8 +14,8 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.errors import PipelineError
 from pipeline.graph import Stage
+from pipeline.messages import PipelineError
 
 _UNITS: dict[str, int] = {
     "": 1,

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from pipeline.errors import PipelineError
 from pipeline.graph import Stage, read_graph
+from pipeline.messages import PipelineError
 from pipeline.resources import read_resources
 
 _SHAPES = ("matrix", "foreach", "deps", "outs", "metrics", "plots", "wdir")

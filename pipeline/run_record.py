@@ -4,12 +4,11 @@ from pathlib import Path
 
 from dvc.repo import Repo
 
-from pipeline.errors import PipelineError
 from pipeline.lock import LOCK_FILE, Entries, lock_text, merge, read_lock, write_lock
+from pipeline.messages import PipelineError, say
 from pipeline.plan import plan
 from pipeline.remote import open_remote
 from pipeline.reproduce import run_order
-from pipeline.say import say
 
 
 def merged_lock(folder: Path, found: Entries) -> str:

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from pipeline.errors import PipelineError
 from pipeline.graph import Stage, select
 from pipeline.kubeflow import add_target_argument, compiled
+from pipeline.messages import PipelineError
 from pipeline.overrides import PARAMS_FILE, add_override_arguments, as_json, parse_overrides
 from pipeline.rules import read_sound_graph, refuse_other_graph
 

@@ -17,7 +17,7 @@ from s3transfer.exceptions import RetriesExceededError
 from typing_extensions import override
 from urllib3.exceptions import HTTPError
 
-from pipeline.errors import PipelineError
+from pipeline.messages import PipelineError
 from pipeline.stores import PART, Missing, Stat, Store, Unavailable, local_faults
 
 _GATEWAY_CODES = {429, 500, 502, 503, 504}

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PipelineError
 from pipeline.git import Git, fetch_commit, project_git
+from pipeline.messages import PipelineError
 
 _NO_SOURCE = {".git", ".venv"}
 

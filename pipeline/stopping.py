@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from pipeline.say import say
+from pipeline.messages import say
 
 _GRACE = 20  # seconds that a stage has to end; Kubernetes kills the pod after 30
 

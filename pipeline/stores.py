@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from typing_extensions import override
 
-from pipeline.errors import PipelineError
+from pipeline.messages import PipelineError
 
 PART = 64 * 1024**2
 """Bytes in a part of an upload in several parts, and the largest upload in one."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline import pods
 from pipeline.cluster import Cluster
-from pipeline.errors import PipelineError
+from pipeline.messages import PipelineError
 from pipeline.run_request import add_run_arguments, read_request
 
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from pipeline.errors import PipelineError
 from pipeline.kubernetes_api import KubernetesApi
 from pipeline.launched_job import LaunchedJob
+from pipeline.messages import PipelineError
 from pipeline.train_job_manifest import Command, Nodes, train_job
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)

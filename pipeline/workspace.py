@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PipelineError
 from pipeline.git import Git
+from pipeline.messages import PipelineError, say
 from pipeline.overrides import PARAMS_FILE, apply_overrides
-from pipeline.say import say
 from pipeline.source import write_source
 from pipeline.stopping import stopping
 from pipeline.stores import NO_ROOM

@@ -6,8 +6,8 @@ import pytest
 from kfp.dsl import Metrics
 from kfp.local import executor_output_utils
 
-from pipeline.errors import PipelineError
 from pipeline.executor_output import flat_numbers, write_executor_output
+from pipeline.messages import PipelineError
 
 
 def given(path, **kinds):

@@ -13,9 +13,9 @@ from kfp import components
 from kfp.kubernetes import kubernetes_executor_config_pb2 as kubernetes_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from pipeline.errors import PipelineError
 from pipeline.graph import ancestors, direct_upstream, read_graph, select
 from pipeline.kubeflow import COMPILED, IMAGE, compiled
+from pipeline.messages import PipelineError
 from tests.pipeline.toy import PARAMS, ROOT, STAGES, make_project, pipeline_command, stage, write_project
 
 GRAPH = read_graph(ROOT)

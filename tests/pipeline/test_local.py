@@ -18,12 +18,12 @@ import pytest
 from pipeline import containers as containers_module
 from pipeline.containers import Containers
 from pipeline.containers import engine as find_engine
-from pipeline.errors import PipelineError
 from pipeline.graph import Output
 from pipeline.kubeflow import compiled
 from pipeline.local import summary
 from pipeline.local_run import LocalRun
 from pipeline.local_settings import Machine
+from pipeline.messages import PipelineError
 from tests.pipeline.toy import ROOT, make_project, pipeline_command, stage
 
 pytestmark = pytest.mark.containers

@@ -6,8 +6,8 @@ import pytest
 import yaml
 from dvc.utils.serialize import dumps_yaml, parse_yaml
 
-from pipeline.errors import PipelineError
 from pipeline.lock import entry_of, fragment_text, lock_text, merge, read_fragments, read_lock
+from pipeline.messages import PipelineError
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT / "dvc.lock"

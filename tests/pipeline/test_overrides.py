@@ -12,7 +12,7 @@ from dvc.utils.serialize import load_yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import PipelineError
+from pipeline.messages import PipelineError
 from pipeline.overrides import (
     add_override_arguments,
     apply_overrides,

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import s3_store, stores
 from pipeline.cache_objects import CacheObject
-from pipeline.errors import PipelineError
+from pipeline.messages import PipelineError
 from pipeline.remote import Remote, open_remote
 from pipeline.stores import FolderStore, Missing, open_store
 from tests.pipeline.s3_server import SECRET_KEY

@@ -3,8 +3,8 @@
 import pytest
 from kubernetes.utils.quantity import parse_quantity
 
-from pipeline.errors import PipelineError
 from pipeline.graph import Output, read_graph
+from pipeline.messages import PipelineError
 from pipeline.resources import Resources, in_bytes, read_resources
 from tests.pipeline.toy import STAGES, make_project, stage
 

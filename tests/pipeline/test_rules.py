@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline.errors import PipelineError
 from pipeline.graph import Output, read_graph
+from pipeline.messages import PipelineError
 from pipeline.rules import read_sound_graph, refuse, refuse_other_graph
 from tests.pipeline.toy import ROOT, STAGES, make_project, pipeline_command, stage, write_project
 

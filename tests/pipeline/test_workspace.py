@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import PipelineError
 from pipeline.git import Git
+from pipeline.messages import PipelineError
 from pipeline.workspace import link_checkpoints, working_copy
 
 pytest_plugins = ["tests.pipeline.fixtures"]

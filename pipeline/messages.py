@@ -1,9 +1,16 @@
-"""Lines for people, in order with what a stage itself writes."""
+"""What the commands tell people: lines in order with what a stage itself writes, and errors that they can mend."""
 
 import re
 import sys
 
 _CREDENTIALS = re.compile(r"(?<=://)[^\s/@]+@")
+
+
+class PipelineError(Exception):
+    """A command of the pipeline can't go on: says what is wrong, where, and what to do.
+
+    Commands print it after `error: `, without a traceback, and exit with 2.
+    """
 
 
 def say(line: str) -> None:
