@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from pipeline.cache_objects import CacheObject
 from pipeline.messages import PipelineError
-from pipeline.stores import Missing, Store, Unavailable, md5_of, open_store, partial_of, tag_of_parts
+from pipeline.stores import FolderStore, Missing, Store, Unavailable, md5_of, partial_of, tag_of_parts
 
 _THREADS = 16
 _EMPTY = "d41d8cd98f00b204e9800998ecf8427e"  # MD5 of no bytes
@@ -174,6 +175,23 @@ def open_remote() -> Remote | None:
     """The remote of the environment, or None."""
     url = os.environ.get("DVC_REMOTE_URL")
     return Remote(open_store(url)) if url else None
+
+
+def open_store(url: str) -> Store:
+    """Open a remote: `s3://bucket/prefix`, or a folder.
+
+    Raises:
+        PipelineError: another kind of URL.
+    """
+    if url.startswith("s3://") and urlsplit(url).netloc:
+        from pipeline.s3_store import S3Store  # noqa: PLC0415 -- a folder needs none of it
+
+        return S3Store(url)
+    if "://" in url:
+        raise PipelineError(
+            f"DVC_REMOTE_URL: {url.partition('://')[0]}: expected s3://BUCKET/PREFIX or a folder's path."
+        )
+    return FolderStore(Path(url).absolute())
 
 
 def in_cache(item: CacheObject) -> bool:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from typing_extensions import override
 
@@ -134,23 +133,6 @@ def local_faults(path: Path) -> Iterator[None]:
                 f"{error.filename or path}: {error.strerror}. Free space or choose another place."
             ) from None
         raise
-
-
-def open_store(url: str) -> Store:
-    """Open a remote: `s3://bucket/prefix`, or a folder.
-
-    Raises:
-        PipelineError: another kind of URL.
-    """
-    if url.startswith("s3://") and urlsplit(url).netloc:
-        from pipeline.s3_store import S3Store  # noqa: PLC0415 -- a folder needs none of it
-
-        return S3Store(url)
-    if "://" in url:
-        raise PipelineError(
-            f"DVC_REMOTE_URL: {url.partition('://')[0]}: expected s3://BUCKET/PREFIX or a folder's path."
-        )
-    return FolderStore(Path(url).absolute())
 
 
 def partial_of(path: Path) -> Path:

@@ -11,8 +11,8 @@ import pytest
 from pipeline import s3_store, stores
 from pipeline.cache_objects import CacheObject
 from pipeline.messages import PipelineError
-from pipeline.remote import Remote, open_remote
-from pipeline.stores import FolderStore, Missing, open_store
+from pipeline.remote import Remote, open_remote, open_store
+from pipeline.stores import FolderStore, Missing
 from tests.pipeline.s3_server import SECRET_KEY
 
 pytest_plugins = ["tests.pipeline.fixtures"]
