@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 
-from pipeline.graph import Stage, read_graph
+from pipeline.graph.graph import Stage, read_graph
 
 
 def in_order(stages: tuple[Stage, ...]) -> Iterator[Stage]:
