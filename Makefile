@@ -16,12 +16,12 @@ $(VENV)/installed: requirements.lock
 	touch $@
 
 repro: $(VENV)/installed  ## run the chain of a few methods: photographs, teacher, students, scores, report
-	@python -m pipeline.graph.check
+	@python -m pipeline check
 	dvc repro report
 	@for folder in data/report/*/; do cat $${folder}summary.txt; echo "Report: $(CURDIR)/$${folder}report.html"; done
 
 methods: $(VENV)/installed  ## run the chain of every method, and their common report
-	@python -m pipeline.graph.check
+	@python -m pipeline check
 	dvc repro
 	@for folder in data/report_with_every_method/*/; do \
 	  cat $${folder}summary.txt; echo "Report: $(CURDIR)/$${folder}report.html"; done

@@ -1,26 +1,49 @@
 """Every stage's command against its step's signature and params.yaml, before anything runs."""
 
+import argparse
 import importlib
 import shlex
-import sys
 from pathlib import Path
 
-from dvc.exceptions import DvcException
-
-from pipeline.graph.graph import Stage, read_graph
+from pipeline.messages import PipelineError
 
 _RUNNER = ("python", "-m")
 
 
-def check_stage(stage: Stage) -> str | None:
-    """Parse one stage's command as the step would, without running it.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags: it has none."""
+    parser.epilog = "Nothing is run and nothing is read but dvc.yaml and params.yaml."
+
+
+def run(_: argparse.Namespace) -> None:
+    """Check every stage of the project in the working directory.
+
+    Raises:
+        PipelineError: a stage does not fit; names each fault once.
+    """
+    from pipeline.graph.graph import read_graph  # noqa: PLC0415 -- DVC takes a second
+
+    errors = importlib.import_module("components.run.errors")
+    params = importlib.import_module("components.run.params")
+    try:
+        params.typed(params.Run, params.section(params.read_params(), "run"), f"{params.PARAMS_FILE}: run")
+        commands = dict.fromkeys(stage.command for stage in read_graph(Path()))
+        faults = list(dict.fromkeys(filter(None, map(command_fault, commands))))
+    except errors.InputError as error:
+        faults = [str(error)]
+    if faults:
+        raise PipelineError("\n".join(faults))
+
+
+def command_fault(command: str) -> str | None:
+    """Parse a stage's command as its step would, without running it.
 
     The step is found by the name in the command: what a step needs, only dvc.yaml and the step say.
 
     Returns:
         What is wrong, or None.
     """
-    words = shlex.split(stage.command)
+    words = shlex.split(command)
     if tuple(words[:2]) != _RUNNER:
         return None
     module = importlib.import_module(words[2])
@@ -31,23 +54,3 @@ def check_stage(stage: Stage) -> str | None:
     except errors.InputError as error:
         return str(error)
     return None
-
-
-def main() -> None:
-    """Check every stage of the project in the working directory; exit with 2 if one does not fit."""
-    errors = importlib.import_module("components.run.errors")
-    params = importlib.import_module("components.run.params")
-    try:
-        params.typed(params.Run, params.section(params.read_params(), "run"), f"{params.PARAMS_FILE}: run")
-        faults = list(dict.fromkeys(filter(None, map(check_stage, read_graph(Path())))))
-    except errors.InputError as error:
-        faults = [str(error)]
-    except DvcException as error:
-        faults = [": ".join(" ".join(str(part).split()) for part in (error, error.__cause__) if part)]
-    if faults:
-        sys.stderr.writelines(f"error: {fault}\n" for fault in faults)
-        sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from components.methods import METHODS
-from pipeline.graph.check import check_stage
+from pipeline.graph.check import command_fault
 from pipeline.graph.graph import Stage, read_graph
 
 ROOT = Path(__file__).parents[3]
@@ -21,7 +21,7 @@ RECIPE = "students.sr.training"
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """What `pipeline.graph.check` reads of the project, in a folder of its own without git."""
+    """What `python -m pipeline check` reads of the project, in a folder of its own without git."""
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / ".dvc").mkdir()
@@ -31,7 +31,7 @@ def project(tmp_path: Path) -> Path:
 
 def check(project: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pipeline.graph.check"],
+        [sys.executable, "-m", "pipeline", "check"],
         cwd=project,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -61,14 +61,10 @@ def added(text: str) -> Callable[[Path], None]:
     return change
 
 
-def stage_of(command: str) -> Stage:
-    return Stage("some", command, (), (), (), (), always_changed=False)
-
-
 @pytest.mark.parametrize("stage", GRAPH, ids=[stage.name for stage in GRAPH])
 def test_every_stage_of_the_project_fits(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    assert check_stage(stage) is None
+    assert command_fault(stage.command) is None
 
 
 def test_a_stage_that_asks_for_an_unknown_entry_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,13 +72,13 @@ def test_a_stage_that_asks_for_an_unknown_entry_does_not_fit(monkeypatch: pytest
     command = next(stage.command for stage in GRAPH if stage.name.startswith("distill"))
     wrong = command.replace("--method scratch", "--method scrtach")
     assert wrong != command
-    message = check_stage(stage_of(wrong))
+    message = command_fault(wrong)
     known = ", ".join(sorted(METHODS))
     assert message == f"params.yaml: methods: unknown name 'scrtach'. Did you mean 'scratch'? There are: {known}."
 
 
 def test_a_command_that_is_no_step_is_left_alone() -> None:
-    assert check_stage(stage_of("echo hello")) is None
+    assert command_fault("echo hello") is None
 
 
 def test_the_project_as_it_is_passes(project: Path) -> None:

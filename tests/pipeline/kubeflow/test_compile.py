@@ -374,7 +374,7 @@ class TestCommands:
 
     def test_help_names_every_command(self) -> None:
         said = pipeline_command("--help").stdout
-        for command in ("plan", "compile", "submit", "local", "publish", "task", "launch-train-job"):
+        for command in ("check", "plan", "compile", "submit", "local", "publish", "task", "launch-train-job"):
             assert command in said
 
     def test_an_unknown_command_is_named(self) -> None:
