@@ -52,7 +52,7 @@ lock: $(VENV)/installed  ## resolve requirements.lock anew from pyproject.toml
 	  | grep -vE '^(nvidia-|cuda-|triton)' > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
-compile: $(VENV)/installed  ## compile dvc.yaml into pipeline/kubeflow.yaml; after every edit of dvc.yaml
+compile: $(VENV)/installed  ## compile dvc.yaml into pipeline/kubeflow.yaml, to look at or to send by hand
 	python -m pipeline compile
 
 image: $(VENV)/installed  ## build the image of all stages for the CPU, tagged restoration-distillation:local

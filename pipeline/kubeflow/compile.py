@@ -21,7 +21,7 @@ PUBLISH = "publish"
 # No longest pause, whatever its name: counted from a task's first start, and what has run longer is not tried again, or
 # killed in its next try. Each pod has its own timeout, so this may be a year; kfp 2.16 itself writes an hour at most.
 _RETRY_WINDOW = ("backoffMaxDuration: 3600s", "backoffMaxDuration: 31536000s")
-_HEADER = "# Made from dvc.yaml by `make compile`; never edited.\n"
+_HEADER = "# Made from dvc.yaml by `python -m pipeline compile`; never edited.\n"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

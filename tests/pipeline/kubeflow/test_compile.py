@@ -73,14 +73,30 @@ def project(tmp_path_factory):
     return make_project(tmp_path_factory.mktemp("toy") / "project")
 
 
-class TestCommittedFile:
-    def test_is_what_dvc_yaml_compiles_to(self, whole) -> None:
-        committed = (ROOT / COMPILED).read_text(encoding="utf-8")
-        assert committed == whole.text, "dvc.yaml has changed since pipeline/kubeflow.yaml was made: `make compile`"
+@pytest.fixture(scope="session")
+def file(tmp_path_factory):
+    """What `python -m pipeline compile` writes for this project."""
+    path = tmp_path_factory.mktemp("compiled") / "kubeflow.yaml"
+    pipeline_command("compile", "--output", path, PYTHONHASHSEED="1")
+    return path
 
-    def test_is_a_valid_pipeline_to_the_last_field(self) -> None:
+
+class TestFile:
+    def test_is_what_any_process_makes_of_dvc_yaml(self, whole, file) -> None:
+        assert file.read_text(encoding="utf-8") == whole.text
+
+    def test_is_kept_neither_in_git_nor_in_the_image(self) -> None:
+        assert f"/{COMPILED}" in (ROOT / ".gitignore").read_text().splitlines()
+        assert str(COMPILED) in (ROOT / ".dockerignore").read_text().splitlines()
+
+    def test_lies_where_the_help_says_if_no_other_place_is_named(self, project) -> None:
+        write_project(project)
+        assert pipeline_command("compile", folder=project).stdout == f"{COMPILED}: 4 stages\n"
+        assert Compiled((project / COMPILED).read_text()).tasks.keys() >= {"source", "sum"}
+
+    def test_is_a_valid_pipeline_to_the_last_field(self, file) -> None:
         """Backends parse strictly: a field that the specification does not know is an error there."""
-        pipeline, platform = yaml.safe_load_all((ROOT / COMPILED).read_text(encoding="utf-8"))
+        pipeline, platform = yaml.safe_load_all(file.read_text(encoding="utf-8"))
         spec = json_format.ParseDict(pipeline, pipeline_spec_pb2.PipelineSpec())
         json_format.ParseDict(platform, pipeline_spec_pb2.PlatformSpec())
         json_format.ParseDict(pipeline["deploymentSpec"], pipeline_spec_pb2.PipelineDeploymentConfig())
@@ -90,8 +106,8 @@ class TestCommittedFile:
         assert pods.keys() == pipeline["deploymentSpec"]["executors"].keys()
         assert spec.schema_version == "2.1.0"
 
-    def test_is_loaded_by_kfp(self) -> None:
-        component = components.load_component_from_file(str(ROOT / COMPILED))
+    def test_is_loaded_by_kfp(self, file) -> None:
+        component = components.load_component_from_file(str(file))
         assert component.pipeline_spec.pipeline_info.name == "restoration-distillation"
         assert "kubernetes" in component.platform_spec.platforms
 
@@ -318,12 +334,9 @@ class TestPods:
 
 
 class TestBytes:
-    def test_are_the_same_whatever_the_order_of_hashes(self, tmp_path) -> None:
-        texts = []
-        for seed in ("1", "2"):
-            pipeline_command("compile", "--output", tmp_path / seed, PYTHONHASHSEED=seed)
-            texts.append((tmp_path / seed).read_bytes())
-        assert texts[0] == texts[1] == (ROOT / COMPILED).read_bytes()
+    def test_are_the_same_whatever_the_order_of_hashes(self, tmp_path, file) -> None:
+        pipeline_command("compile", "--output", tmp_path / "again.yaml", PYTHONHASHSEED="2")
+        assert (tmp_path / "again.yaml").read_bytes() == file.read_bytes()
 
     def test_hold_the_image_that_was_asked_for(self, tmp_path) -> None:
         pipeline_command("compile", "--output", tmp_path / "c.yaml", "--image", "registry.local:5000/r@sha256:ab")
