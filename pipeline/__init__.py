@@ -1,1 +1,1 @@
-"""How the steps are joined: knows dvc.yaml, never the steps' code."""
+"""How the steps are joined: knows dvc.yaml, and of the steps themselves what `project.py` says."""

@@ -27,7 +27,7 @@ def faults(stage: Stage) -> Iterator[str]:
         yield "has neither deps nor params, so nothing tells when it has to run; list what it depends on"
     for output in stage.outputs:
         if output.external:
-            yield f"output {output.path} lies outside of the project, where DVC can't keep it; write it below data/"
+            yield f"output {output.path} lies outside of the project, where DVC can't keep it; write it inside"
         elif not output.cached:
             yield f"output {output.path} has `cache: false`, so no other machine can get it; remove `cache: false`"
         elif output.persisted:

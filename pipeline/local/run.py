@@ -11,7 +11,8 @@ import docker
 import kfp
 import requests
 from google.protobuf import json_format
-from kfp import components, local
+from kfp import local
+from kfp.components import load_component_from_text
 from kfp.local import docker_task_handler, executor_input_utils, io, logging_utils, status, utils
 from kfp.local.orchestrator.orchestrator_utils import OrchestratorUtils
 
@@ -63,7 +64,7 @@ class LocalRun:
             raise PipelineError(
                 f"`local` was written for kfp {KFP_VERSION}, here is {kfp.__version__}: install requirements.lock."
             )
-        component = components.load_component_from_text(text)
+        component = load_component_from_text(text)
         self._spec = component.pipeline_spec
         self._executors = {
             label: utils.struct_to_executor_spec(executor)

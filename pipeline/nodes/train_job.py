@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
         SystemExit: this process was asked to stop.
     """
     if not arguments.words:
-        raise PipelineError("-m: nothing to run. Write a module and its arguments last: `-m components.distill ...`.")
+        raise PipelineError("-m: nothing to run. Write a module and its arguments last: `-m MODULE ...`.")
     told = {name: os.environ[name] for name in _TOLD if os.environ.get(name)}
     command = Command(tuple(arguments.words), str(Path.cwd()), told)
     nodes = Nodes(

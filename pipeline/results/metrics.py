@@ -10,11 +10,8 @@ from typing import Any
 from dvc.repo import Repo
 
 from pipeline.messages import PipelineError
+from pipeline.project import Number, Numbers
 from pipeline.working_copy.git import Git, project_git
-
-Number = int | float
-Numbers = dict[str, Number]
-"""Values by key, `a.b.c`."""
 
 _HERE = "workspace"
 """What DVC calls the files as they lie there."""
@@ -114,7 +111,7 @@ def _numbers(shown: Mapping[str, Any]) -> tuple[dict[str, Numbers], set[str]]:
     if "error" in shown:
         raise PipelineError(f"dvc.yaml or dvc.lock can't be read: {shown['error']}.")
     files = shown.get("data", {})
-    read = {name: dict(_flat(found["data"])) for name, found in files.items() if "data" in found}
+    read: dict[str, Numbers] = {name: dict(_flat(found["data"])) for name, found in files.items() if "data" in found}
     return read, {name for name, found in files.items() if "data" not in found}
 
 

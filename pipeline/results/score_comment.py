@@ -1,15 +1,11 @@
 """A comparison of two revisions as Markdown: scores by method and set, other numbers, params."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from pipeline.results.metrics import Comparison, Number, Numbers
+from pipeline.project import MEASURES, SCORE_OF, UNIT, Measure, Number, Numbers, ScoreName, is_score, scores
+from pipeline.results.metrics import Comparison
 
-_DECIMALS = {"psnr": 2, "ssim": 4}
-_LEAST = {"psnr": 0.005, "ssim": 0.00005}
-"""Smaller changes are shown, by one decimal more, but not called better or worse in the first sentence."""
-_COPIES = ("teacher", "baseline")
-"""Parts of a method's file that repeat what the teacher's file says."""
 _ABSENT = "\N{EN DASH}"
 _SHOWN = 40
 
@@ -23,13 +19,13 @@ def comment(comparison: Comparison, *, everything: bool = False) -> str:
         comparison: what was read.
         everything: whether unchanged scores are listed as well.
     """
-    before, after = (dict(_scores(files)) for files in (comparison.before, comparison.after))
+    before, after = (dict(scores(files)) for files in (comparison.before, comparison.after))
     names = [*after, *(name for name in before if name not in after)]
     changed = [name for name in names if before.get(name) != after.get(name)]
     parts = [f"### Scores against `{comparison.base}` ({comparison.commit})", _sentence(before, after, changed)]
     if rows := [_row(name, before.get(name), after.get(name)) for name in (names if everything else changed)]:
-        heads = ("task", "method", "test set", "PSNR", "change", "SSIM", "change")
-        parts.append(_table(heads, rows, text_columns=3))
+        heads = (*SCORE_OF, *(head for measure in MEASURES for head in (measure.title, "change")))
+        parts.append(_table(heads, rows, text_columns=len(SCORE_OF)))
     if others := list(_others(comparison)):
         parts.append("Other numbers:\n\n" + _table(("file", "number", "before", "after"), others, text_columns=2))
     if comparison.params:
@@ -43,48 +39,28 @@ def comment(comparison: Comparison, *, everything: bool = False) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-Name = tuple[str, str, str]
-"""Task, method, test set."""
-
-
-def _scores(files: dict[str, Numbers]) -> Iterator[tuple[Name, Numbers]]:
-    """PSNR and SSIM of every method on every set, in the order of dvc.yaml."""
-    for file, numbers in files.items():
-        path = PurePosixPath(file)
-        for key in numbers:
-            *above, measure = key.split(".")
-            if measure != "psnr" or not above:
-                continue
-            method = path.stem
-            if above[0] in _COPIES:
-                if method != "teacher":
-                    continue
-                method = above[0]
-            dataset = ".".join(part for part in above if part not in _COPIES)
-            values = {name: numbers[full] for name in _DECIMALS if (full := ".".join([*above, name])) in numbers}
-            yield (path.parent.name, method, dataset), values
-
-
 def _others(comparison: Comparison) -> Iterator[Row]:
     """Changed numbers that are no score of a set: sizes, FLOPs, the encoder."""
     for file in dict.fromkeys([*comparison.before, *comparison.after]):
         before, after = comparison.before.get(file, {}), comparison.after.get(file, {})
         for key in dict.fromkeys([*before, *after]):
-            is_score = "." in key and key.rpartition(".")[2] in _DECIMALS
-            if not is_score and before.get(key) != after.get(key):
+            if not is_score(key) and before.get(key) != after.get(key):
                 yield (f"`{file}`", key, _plain(before.get(key)), _plain(after.get(key)))
 
 
-def _sentence(before: dict[Name, Numbers], after: dict[Name, Numbers], changed: Sequence[Name]) -> str:
+def _sentence(
+    before: Mapping[ScoreName, Numbers], after: Mapping[ScoreName, Numbers], changed: Sequence[ScoreName]
+) -> str:
+    measure = MEASURES[0]
     both = [name for name in changed if name in before and name in after]
-    moves = [after[name]["psnr"] - before[name]["psnr"] for name in both]
+    moves = [after[name][measure.key] - before[name][measure.key] for name in both]
     counts = {
-        "better": sum(move >= _LEAST["psnr"] for move in moves),
-        "worse": sum(move <= -_LEAST["psnr"] for move in moves),
+        "better": sum(move >= measure.least for move in moves),
+        "worse": sum(move <= -measure.least for move in moves),
         "new": sum(name not in before for name in changed),
         "gone": sum(name not in after for name in changed),
     }
-    counts["changed by less than 0.005 dB"] = len(changed) - sum(counts.values())
+    counts[f"changed by less than {measure.least:g} {UNIT}"] = len(changed) - sum(counts.values())
     total = len(before.keys() | after.keys())
     said = [f"{count} {word}" for word, count in counts.items() if count]
     unchanged = total - len(changed)
@@ -92,22 +68,22 @@ def _sentence(before: dict[Name, Numbers], after: dict[Name, Numbers], changed: 
     return f"Of {total} scores (a method on a test set): {', '.join(said)}."
 
 
-def _row(name: Name, before: Numbers | None, after: Numbers | None) -> Row:
+def _row(name: ScoreName, before: Numbers | None, after: Numbers | None) -> Row:
     cells: list[str] = []
-    for measure, decimals in _DECIMALS.items():
-        old, new = (values.get(measure) if values else None for values in (before, after))
-        cells.append(_ABSENT if new is None else f"{new:.{decimals}f}")
+    for measure in MEASURES:
+        old, new = (values.get(measure.key) if values else None for values in (before, after))
+        cells.append(_ABSENT if new is None else f"{new:.{measure.decimals}f}")
         if old is None or new is None:
             cells.append("new" if old is None and new is not None else "gone" if old is not None else _ABSENT)
         else:
-            cells.append(_change(new - old, decimals, _LEAST[measure]))
+            cells.append(_change(new - old, measure))
     return (*(f"`{part}`" for part in name), *cells)
 
 
-def _change(value: float, decimals: int, least: float) -> str:
+def _change(value: float, measure: Measure) -> str:
     if value == 0:
         return "0"
-    text = f"{value:+.{decimals if abs(value) >= least else decimals + 1}f}"
+    text = f"{value:+.{measure.decimals + (abs(value) < measure.least)}f}"
     return text.replace("-", "\N{MINUS SIGN}")
 
 

@@ -12,7 +12,7 @@ _METRICS = "system.Metrics"
 
 
 def flat_numbers(values: Any, above: str = "") -> Iterator[tuple[str, float]]:
-    """Finite numbers of a nested mapping by their dotted names: `photographs_test.psnr`."""
+    """Finite numbers of a nested mapping by their dotted names: `a.b.c`."""
     if isinstance(values, Mapping):
         for name, value in values.items():
             yield from flat_numbers(value, f"{above}.{name}" if above else str(name))

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from components.methods import METHODS
-from pipeline.graph.check import command_fault
 from pipeline.graph.graph import Stage, read_graph
+from pipeline.project import command_fault
 
 ROOT = Path(__file__).parents[3]
 GRAPH = read_graph(ROOT)
