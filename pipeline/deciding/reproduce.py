@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from dvc.dependency import ParamsDependency
@@ -14,6 +13,7 @@ from dvc.stage.exceptions import StageCmdFailedError
 from dvc.stage.loader import StageLoader
 
 from pipeline.deciding.run_cache import RunCache, cache_key
+from pipeline.graph.graph import named
 from pipeline.messages import PipelineError
 from pipeline.storage.cache_objects import roots
 from pipeline.storage.remote import Remote
@@ -30,18 +30,13 @@ class StageFailedError(Exception):
 
 
 def find_stages(stages: Iterable[Any], name: str) -> list[Any]:
-    """The stage with a name, or all entries of the matrix with that name.
+    """The stage of DVC with a name, or all entries of the matrix with that name.
 
     Raises:
         PipelineError: there is none.
     """
-    names = {stage.name: stage for stage in stages}
-    found = [stage for key, stage in names.items() if name in (key, key.partition("@")[0])]
-    if not found:
-        near = get_close_matches(name, names, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise PipelineError(f"dvc.yaml has no stage {name!r}.{hint} There are: {', '.join(names)}.")
-    return found
+    by_name = {stage.name: stage for stage in stages}
+    return [by_name[found] for found in named(list(by_name), name)]
 
 
 def find_stage(stages: Iterable[Any], name: str) -> Any:

@@ -1,16 +1,16 @@
 """dvc.yaml as plain values: every stage with its matrix resolved, and the edges between them, as DVC sees them."""
 
-import difflib
 import posixpath
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
 
-from pipeline.messages import PipelineError
+from pipeline.messages import PipelineError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,19 @@ def ancestors(graph: Sequence[Stage], name: str) -> frozenset[str]:
     return frozenset(found)
 
 
+def named(names: Sequence[str], target: str) -> list[str]:
+    """The stage with a name, or all entries of the matrix with that name.
+
+    Raises:
+        PipelineError: there is none.
+    """
+    found = [name for name in names if target in (name, name.partition("@")[0])]
+    if not found:
+        guess = did_you_mean(target, [*names, *(name.partition("@")[0] for name in names)])
+        raise PipelineError(f"dvc.yaml: no stage {target!r}.{guess} There are: {', '.join(names)}.")
+    return found
+
+
 def select(graph: Sequence[Stage], targets: Sequence[str]) -> tuple[Stage, ...]:
     """The targets with all their ancestors, in the order of the graph; without targets, the whole graph.
 
@@ -129,14 +142,16 @@ def select(graph: Sequence[Stage], targets: Sequence[str]) -> tuple[Stage, ...]:
         return tuple(graph)
     chosen: set[str] = set()
     for target in targets:
-        named = {stage.name for stage in graph if target in (stage.name, stage.name.partition("@")[0])}
-        if not named:
-            names = [stage.name for stage in graph]
-            close = difflib.get_close_matches(target, [*names, *(name.partition("@")[0] for name in names)], n=1)
-            guess = f" Did you mean {close[0]!r}?" if close else ""
-            raise PipelineError(f"dvc.yaml: no stage {target!r}.{guess} There are: {', '.join(names)}.")
-        chosen |= named.union(*(ancestors(graph, name) for name in named))
+        names = named([stage.name for stage in graph], target)
+        chosen.update(names, *(ancestors(graph, name) for name in names))
     return tuple(stage for stage in graph if stage.name in chosen)
+
+
+def in_order(graph: Sequence[Stage]) -> list[Stage]:
+    """Every stage after those of the graph that it depends on; one graph always gives the same order."""
+    stages = {stage.name: stage for stage in graph}
+    upstream = {name: [above for above in stage.upstream if above in stages] for name, stage in stages.items()}
+    return [stages[name] for name in TopologicalSorter(upstream).static_order()]
 
 
 def direct_upstream(graph: Sequence[Stage], name: str) -> tuple[str, ...]:

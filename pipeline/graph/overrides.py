@@ -3,7 +3,6 @@
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from dvc.utils.serialize import loads_yaml, modify_yaml
 from ruamel.yaml.error import YAMLError
 
 from pipeline.graph.yaml_text import with_value
-from pipeline.messages import PipelineError
+from pipeline.messages import PipelineError, did_you_mean
 
 PARAMS_FILE = "params.yaml"
 
@@ -144,8 +143,7 @@ def _place(inside: Any, part: str, above: Sequence[str], key: str) -> Any:
         raise PipelineError(f"{where}: expected a section with the key {part!r}, found {inside!r}.")
     names = {str(name): name for name in inside}
     if part not in names:
-        near = get_close_matches(part, names, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(part, names)
         raise PipelineError(
             f"{where}: unknown key {part!r}.{hint} There are: {', '.join(sorted(names))}. (`+{key}=...` adds a key.)"
         )

@@ -1,6 +1,5 @@
 """What a stage asks of the cluster: `meta: {kfp: {...}}` of its entry in dvc.yaml, typed. DVC does not hash it."""
 
-import difflib
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -15,7 +14,7 @@ from pydantic import (
 )
 
 from pipeline.graph.graph import Stage
-from pipeline.messages import PipelineError
+from pipeline.messages import PipelineError, did_you_mean
 
 _UNITS: dict[str, int] = {
     "": 1,
@@ -109,8 +108,7 @@ def _explain(where: str, fault: Any) -> str:
         return f"{place}: {fault['msg'].removeprefix('Value error, ')}"
     parts: dict[str, type[_Part]] = {"retries": Retries, "tolerations": Toleration}
     keys = parts.get(fault["loc"][0], Resources).model_fields
-    close = difflib.get_close_matches(str(fault["loc"][-1]), keys, n=1)
-    guess = f" Did you mean {close[0]!r}?" if close else ""
+    guess = did_you_mean(str(fault["loc"][-1]), keys)
     return f"{place}: unknown key.{guess} There are: {', '.join(sorted(keys))}."
 
 

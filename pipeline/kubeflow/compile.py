@@ -9,7 +9,7 @@ from typing import Any
 
 from kfp import compiler, dsl
 
-from pipeline.graph.graph import Stage, direct_upstream, select
+from pipeline.graph.graph import Stage, direct_upstream, in_order, select
 from pipeline.graph.resources import Resources, read_resources
 from pipeline.graph.rules import read_sound_graph
 from pipeline.kubeflow import pods
@@ -69,7 +69,7 @@ def _pipeline(stages: Sequence[Stage], image: str) -> Any:
     def pipeline(revision: str = "", repository: str = "", overrides: str = "{}", name: str = "") -> None:
         source = {"revision": revision, "repository": repository, "overrides": overrides}
         tasks: dict[str, dsl.PipelineTask] = {}
-        for stage in _sorted(stages):
+        for stage in in_order(stages):
             upstream = [tasks[above] for above in direct_upstream(stages, stage.name)]
             words = ["task", "--stage", stage.name]
             tasks[stage.name] = add_task(stage.name, image, words, source, upstream, _shown(stage))
@@ -92,15 +92,3 @@ def _shown(stage: Stage) -> dict[str, type[dsl.Artifact]]:
     if read_resources(stage).page:
         shown["page"] = dsl.HTML
     return shown
-
-
-def _sorted(stages: Sequence[Stage]) -> list[Stage]:
-    """Every stage after those that it depends on, otherwise in the order of dvc.yaml."""
-    done: list[Stage] = []
-    waiting = list(stages)
-    while waiting:
-        names = {stage.name for stage in waiting}
-        ready = next(stage for stage in waiting if names.isdisjoint(stage.upstream))
-        waiting.remove(ready)
-        done.append(ready)
-    return done

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import docker
 import requests
 
-from pipeline.messages import PipelineError
+from pipeline.messages import PipelineError, lines_of
 
 GRACE_SECONDS = 10
 TAIL_LINES = 20
@@ -119,17 +119,18 @@ class Containers:
         try:
             with (self._logs / f"{name}.log").open("w", encoding="utf-8") as log:
 
-                def tell(line: str) -> None:
+                def tell(text: str) -> None:
+                    line = text.rstrip("\r")
                     tail.append(line)
                     log.write(f"{line}\n")
                     self._write(name, line)
 
-                for line in _lines(container.logs(stream=True, follow=True), whole=True):
+                for line in lines_of(container.logs(stream=True, follow=True), last=False):
                     tell(line)
                     told += 1
                 code = int(container.wait()["StatusCode"])
                 # The engine may close a log that is followed before its last lines have come.
-                for line in islice(_lines(container.logs(stream=True, follow=False)), told, None):
+                for line in islice(lines_of(container.logs(stream=True, follow=False), last=True), told, None):
                     tell(line)
             return Ending(code, tuple(tail), late.is_set())
         finally:
@@ -142,16 +143,6 @@ def _stop(container: Any, flag: threading.Event | None = None) -> None:
     # It may have ended by itself meanwhile.
     with contextlib.suppress(docker.errors.DockerException, requests.RequestException):
         container.stop(timeout=GRACE_SECONDS)
-
-
-def _lines(chunks: Iterable[bytes], *, whole: bool = False) -> Iterator[str]:
-    """Lines of a log that comes in pieces; `whole` leaves out a last one without its end."""
-    rest = b""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from (line.decode("utf-8", "replace").rstrip("\r") for line in lines)
-    if rest and not whole:
-        yield rest.decode("utf-8", "replace")
 
 
 def engine() -> Any:

@@ -5,11 +5,11 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.messages import PipelineError
+from pipeline.messages import PipelineError, lines_of
 from pipeline.nodes import kubernetes_api
 from pipeline.nodes.kubernetes_api import AbsentError, KubernetesApi, OutageError
 
@@ -65,7 +65,7 @@ class PodLogs:
                     ended = min(ended, time.monotonic())
                 since = math.ceil(time.monotonic() - heard) + _OVERLAP_SECONDS if shown.any else None
                 shown.reopen()
-                for line in _lines(self._api.log(pod, self._container, since), last=ended < math.inf):
+                for line in lines_of(self._api.log(pod, self._container, since), last=ended < math.inf):
                     pause, heard = kubernetes_api.FIRST_PAUSE, time.monotonic()
                     text = shown.new(line)
                     if text is not None:
@@ -123,16 +123,6 @@ class _Shown:
         self._catching_up = False
         self._last, self._alike = at, self._alike + 1 if at == self._last else 1
         return text
-
-
-def _lines(pieces: Iterable[bytes], *, last: bool) -> Iterator[str]:
-    """Whole lines; one without its end is given only if nothing will follow it."""
-    rest = b""
-    for piece in pieces:
-        *whole, rest = (rest + piece).split(b"\n")
-        yield from (line.decode(errors="replace") for line in whole)
-    if rest and last:
-        yield rest.decode(errors="replace")
 
 
 def _state(pod: dict[str, Any], container: str) -> dict[str, Any]:

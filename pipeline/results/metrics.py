@@ -1,16 +1,16 @@
 """Metrics and params of two revisions, as DVC keeps them: from its cache, else from its remote."""
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from dvc.repo import Repo
 
+from pipeline.graph.numbers import flat_numbers
 from pipeline.messages import PipelineError
-from pipeline.project import Number, Numbers
+from pipeline.project import Numbers
+from pipeline.storage.remote_url import remote_url
 from pipeline.working_copy.git import Git, project_git
 
 _HERE = "workspace"
@@ -78,21 +78,16 @@ def _commit(git: Git, revision: str) -> str:
     # On a server that runs a pull request, branches other than its own are known by their remote alone.
     found = git.commit(revision) or git.commit(f"origin/{revision}")
     if found is None:
-        names = git.run("for-each-ref", "--format=%(refname:short)").split()
-        near = get_close_matches(revision, names, 1)
-        guess = f" Did you mean {near[0]!r}?" if near else ""
         raise PipelineError(
-            f"{revision}: no branch, tag or commit of this clone.{guess} `git fetch origin {revision}` brings it."
+            f"{revision}: no branch, tag or commit of this clone.{git.guess(revision)} "
+            f"`git fetch origin {revision}` brings it."
         )
     return found
 
 
 def _remote() -> dict[str, Any]:
-    url = os.environ.get("DVC_REMOTE_URL")
-    if not url:
-        return {}
-    place = url if "://" in url else str(Path(url).absolute())
-    return {"core": {"remote": "environment"}, "remote": {"environment": {"url": place}}}
+    url = remote_url()
+    return {"core": {"remote": "environment"}, "remote": {"environment": {"url": url}}} if url else {}
 
 
 def _nothing(revision: str, absent: set[str]) -> str:
@@ -111,13 +106,7 @@ def _numbers(shown: Mapping[str, Any]) -> tuple[dict[str, Numbers], set[str]]:
     if "error" in shown:
         raise PipelineError(f"dvc.yaml or dvc.lock can't be read: {shown['error']}.")
     files = shown.get("data", {})
-    read: dict[str, Numbers] = {name: dict(_flat(found["data"])) for name, found in files.items() if "data" in found}
+    read: dict[str, Numbers] = {
+        name: dict(flat_numbers(found["data"])) for name, found in files.items() if "data" in found
+    }
     return read, {name for name, found in files.items() if "data" not in found}
-
-
-def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Number]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{key}.")
-        elif isinstance(value, Number) and not isinstance(value, bool):
-            yield f"{above}{key}", value

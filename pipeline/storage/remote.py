@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pipeline.messages import PipelineError
 from pipeline.storage.cache_objects import CacheObject
+from pipeline.storage.remote_url import VARIABLE, remote_url
 from pipeline.storage.stores import FolderStore, Missing, Store, Unavailable, md5_of, partial_of, tag_of_parts
 
 _THREADS = 16
@@ -173,7 +174,7 @@ class Remote:
 
 def open_remote() -> Remote | None:
     """The remote of the environment, or None."""
-    url = os.environ.get("DVC_REMOTE_URL")
+    url = remote_url()
     return Remote(open_store(url)) if url else None
 
 
@@ -188,9 +189,7 @@ def open_store(url: str) -> Store:
 
         return S3Store(url)
     if "://" in url:
-        raise PipelineError(
-            f"DVC_REMOTE_URL: {url.partition('://')[0]}: expected s3://BUCKET/PREFIX or a folder's path."
-        )
+        raise PipelineError(f"{VARIABLE}: {url.partition('://')[0]}: expected s3://BUCKET/PREFIX or a folder's path.")
     return FolderStore(Path(url).absolute())
 
 

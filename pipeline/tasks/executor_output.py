@@ -1,23 +1,12 @@
 """What a task tells Kubeflow: its artifacts, and its scores as the metadata of the Metrics artifact."""
 
 import json
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pipeline.messages import PipelineError
 
 _METRICS = "system.Metrics"
-
-
-def flat_numbers(values: Any, above: str = "") -> Iterator[tuple[str, float]]:
-    """Finite numbers of a nested mapping by their dotted names: `a.b.c`."""
-    if isinstance(values, Mapping):
-        for name, value in values.items():
-            yield from flat_numbers(value, f"{above}.{name}" if above else str(name))
-    elif isinstance(values, int | float) and not isinstance(values, bool) and math.isfinite(values):
-        yield above, values
 
 
 def write_executor_output(executor_input: str, metrics: Mapping[str, float]) -> None:

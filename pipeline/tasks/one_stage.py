@@ -14,10 +14,11 @@ from dvc.utils.serialize import LOADERS
 from pipeline.deciding.lock import LOCK_FILE, Entries, entry_of, fragment_text, read_fragments, read_lock, write_lock
 from pipeline.deciding.reproduce import StageFailedError, decide, find_stage, reasons, run_again, run_order, upstream_of
 from pipeline.deciding.run_cache import RunCache
+from pipeline.graph.numbers import finite, flat_numbers
 from pipeline.messages import PipelineError, say
 from pipeline.storage.cache_objects import contents, roots, touched
 from pipeline.storage.remote import Remote, open_remote
-from pipeline.tasks.executor_output import flat_numbers, write_executor_output
+from pipeline.tasks.executor_output import write_executor_output
 from pipeline.working_copy.workspace import link_checkpoints
 
 __all__ = ["StageFailedError", "Wanted", "carry_out"]
@@ -140,7 +141,7 @@ def _hand_on(remote: Remote, stage: Any, entries: Entries, wanted: Wanted) -> No
 
 
 def _scores(remote: Remote, stage: Any) -> dict[str, float]:
-    """Numbers of the stage's metric files; of several files, each name begins with that of its file."""
+    """Finite numbers of the stage's metric files; of several files, each name begins with that of its file."""
     outs = [out for out in stage.outs if out.metric]
     items = roots(outs)
     remote.fetch(items)
@@ -148,7 +149,7 @@ def _scores(remote: Remote, stage: Any) -> dict[str, float]:
     for out, item in zip(outs, items, strict=True):
         path = Path(out.def_path)
         values = LOADERS[path.suffix](str(item.path))
-        found |= flat_numbers(values, path.stem if len(outs) > 1 else "")
+        found |= finite(flat_numbers(values, path.stem if len(outs) > 1 else ""))
     return found
 
 

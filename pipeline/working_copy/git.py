@@ -3,11 +3,10 @@
 import os
 import subprocess
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline.messages import PipelineError, without_credentials
+from pipeline.messages import PipelineError, did_you_mean, without_credentials
 
 _SHALLOW = ("--depth", "1", "--no-tags")
 _ALL = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
@@ -52,6 +51,10 @@ class Git:
             return self.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
         except GitError:
             return None
+
+    def guess(self, revision: str) -> str:
+        """Which branch or tag a revision that is none may have meant, as a sentence after a space, or nothing."""
+        return did_you_mean(revision, self.run("for-each-ref", "--format=%(refname:short)").split())
 
     def write_tree(self, commit: str, folder: Path) -> None:
         """Write a commit's files into an existing folder."""
@@ -102,11 +105,10 @@ def fetch_commit(repository: str, revision: str, directory: Path) -> tuple[Git, 
         (directory / "FETCH_HEAD").unlink(missing_ok=True)
     commit = git.commit(revision)
     if commit is None:
-        names = git.run("for-each-ref", "--format=%(refname:short)").split()
-        near = get_close_matches(revision, names, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
         place = without_credentials(repository)
-        raise PipelineError(f"--revision {revision}: no branch, tag or commit of {place}.{hint} Push it first.")
+        raise PipelineError(
+            f"--revision {revision}: no branch, tag or commit of {place}.{git.guess(revision)} Push it first."
+        )
     return git, commit
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.graph.overrides import PARAMS_FILE, apply_overrides
 from pipeline.messages import PipelineError, say
+from pipeline.storage.remote_url import remote_url
 from pipeline.storage.stores import NO_ROOM
 from pipeline.working_copy.git import Git
 from pipeline.working_copy.source import write_source
@@ -78,13 +79,13 @@ def working_copy(
 def _configure(folder: Path, site: Path) -> None:
     """Settings of this machine: where DVC keeps and finds data; the endpoint and the keys stay in the environment."""
     cache = os.environ.get("DVC_CACHE_DIR")
-    remote = os.environ.get("DVC_REMOTE_URL")
+    remote = remote_url()
     lines = ["[core]", "no_scm = true", f'site_cache_dir = "{site}"', *(["remote = storage"] if remote else [])]
     if cache:
         # Linked, not copied: a training set may be larger than the node's own disk.
         lines += ["[cache]", f'dir = "{Path(cache).absolute()}"', 'type = "reflink,hardlink,symlink,copy"']
     if remote:
-        lines += ["['remote \"storage\"']", f'url = "{remote if "://" in remote else Path(remote).absolute()}"']
+        lines += ["['remote \"storage\"']", f'url = "{remote}"']
     (folder / ".dvc").mkdir(exist_ok=True)
     (folder / ".dvc" / "config.local").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

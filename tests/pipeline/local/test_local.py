@@ -17,8 +17,7 @@ import pytest
 
 from pipeline.graph.graph import Output
 from pipeline.kubeflow.compile import compiled
-from pipeline.local import containers as containers_module
-from pipeline.local.containers import Containers
+from pipeline.local.containers import STOPPED, Containers
 from pipeline.local.containers import engine as find_engine
 from pipeline.local.local import summary
 from pipeline.local.run import LocalRun
@@ -325,17 +324,11 @@ def test_another_release_of_kfp_is_refused(local, monkeypatch) -> None:
         local.prepared(small("a"))
 
 
-def test_lines_of_a_log_are_whole_however_they_come() -> None:
-    pieces = [b"on", b"e\ntwo\r\n\xc3", b"\xa4\nlast"]
-    assert list(containers_module._lines(pieces)) == ["one", "two", "ä", "last"]
-    assert list(containers_module._lines(pieces, whole=True)) == ["one", "two", "ä"]
-
-
 def test_a_container_is_not_started_once_the_run_is_being_stopped(engine, image, tmp_path) -> None:
     group = Containers(tmp_path, lambda *_: None)
     group.stop()
     name = f"late-{os.getpid()}"
-    assert group.run(find_engine(), image, ["sh", "-c", "exit 0"], {}, name=name) == containers_module.STOPPED
+    assert group.run(find_engine(), image, ["sh", "-c", "exit 0"], {}, name=name) == STOPPED
     assert engine.containers.list(all=True, filters={"name": name}) == []
 
 

@@ -7,7 +7,7 @@ from kfp.dsl import Metrics
 from kfp.local import executor_output_utils
 
 from pipeline.messages import PipelineError
-from pipeline.tasks.executor_output import flat_numbers, write_executor_output
+from pipeline.tasks.executor_output import write_executor_output
 
 
 def given(path, **kinds):
@@ -16,16 +16,6 @@ def given(path, **kinds):
         for name, kind in kinds.items()
     }
     return json.dumps({"outputs": {"artifacts": artifacts, "outputFile": str(path)}})
-
-
-def test_numbers_are_named_by_their_place():
-    values = {"set5": {"psnr": 33.5, "ssim": 0.9}, "parameters": 10, "name": "x", "passed": True, "list": [1]}
-    assert dict(flat_numbers(values)) == {"set5.psnr": 33.5, "set5.ssim": 0.9, "parameters": 10}
-    assert dict(flat_numbers({"a": 1}, "scratch")) == {"scratch.a": 1}
-
-
-def test_what_is_no_number_for_json_is_left_out():
-    assert dict(flat_numbers({"a": float("nan"), "b": float("inf"), "c": 0})) == {"c": 0}
 
 
 def test_kubeflow_reads_every_artifact_and_the_metrics(tmp_path):
