@@ -16,12 +16,12 @@ $(VENV)/installed: requirements.lock
 	touch $@
 
 repro: $(VENV)/installed  ## run the chain of a few methods: photographs, teacher, students, scores, report
-	@python -m pipeline.check
+	@python -m pipeline check
 	dvc repro report
 	@for folder in data/report/*/; do cat $${folder}summary.txt; echo "Report: $(CURDIR)/$${folder}report.html"; done
 
 methods: $(VENV)/installed  ## run the chain of every method, and their common report
-	@python -m pipeline.check
+	@python -m pipeline check
 	dvc repro
 	@for folder in data/report_with_every_method/*/; do \
 	  cat $${folder}summary.txt; echo "Report: $(CURDIR)/$${folder}report.html"; done
@@ -52,7 +52,7 @@ lock: $(VENV)/installed  ## resolve requirements.lock anew from pyproject.toml
 	  | grep -vE '^(nvidia-|cuda-|triton)' > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
-compile: $(VENV)/installed  ## compile dvc.yaml into pipeline/kubeflow.yaml; after every edit of dvc.yaml
+compile: $(VENV)/installed  ## compile dvc.yaml into pipeline/kubeflow.yaml, to look at or to send by hand
 	python -m pipeline compile
 
 image: $(VENV)/installed  ## build the image of all stages for the CPU, tagged restoration-distillation:local

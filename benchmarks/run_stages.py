@@ -6,21 +6,10 @@ Runs every stage anew, one after the other, in the order of the graph; what it w
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 
-from pipeline.graph import Stage, read_graph
-
-
-def in_order(stages: tuple[Stage, ...]) -> Iterator[Stage]:
-    """The stages, each after those whose outputs it reads."""
-    waiting, done = list(stages), set[str]()
-    while waiting:
-        ready = [stage for stage in waiting if done.issuperset(stage.upstream)]
-        yield from ready
-        done |= {stage.name for stage in ready}
-        waiting = [stage for stage in waiting if stage not in ready]
+from pipeline.graph.graph import Stage, in_order, read_graph
 
 
 def measure(stage: Stage) -> tuple[float, float]:

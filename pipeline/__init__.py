@@ -1,1 +1,4 @@
-"""How the steps are joined: knows dvc.yaml, never the steps' code."""
+"""How the steps are joined: knows dvc.yaml, and of the steps themselves what `project.py` says.
+
+Each room says at its door what it knows and what it may import; all of them may import `messages.py` and `project.py`.
+"""

@@ -5,19 +5,20 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from pipeline.errors import PipelineError
+from pipeline.messages import PipelineError
 
-# Module and what the command does.
+# Module of this package and what the command does.
 COMMANDS = {
-    "plan": ("pipeline.plan", "show which stages would run, and why"),
-    "compile": ("pipeline.kubeflow", "compile dvc.yaml into pipeline/kubeflow.yaml"),
-    "submit": ("pipeline.submit", "run the pipeline on a cluster"),
-    "local": ("pipeline.local", "run the pipeline in containers on this machine"),
-    "compare": ("pipeline.compare", "compare scores with another revision, as a comment for a pull request"),
-    "page": ("pipeline.page", "make the report's page with what differs in every run: revision, hardware, latency"),
-    "publish": ("pipeline.publish", "record a run as a DVC experiment"),
-    "task": ("pipeline.task", "run one stage: what a task's container does"),
-    "launch-train-job": ("pipeline.train_job", "run a training step on several nodes"),
+    "check": ("graph.check", "check every stage's command and params.yaml, before anything runs"),
+    "plan": ("deciding.plan", "show which stages would run, and why"),
+    "compile": ("kubeflow.compile", "compile dvc.yaml into pipeline/kubeflow.yaml"),
+    "submit": ("kubeflow.submit", "run the pipeline on a cluster"),
+    "local": ("local.local", "run the pipeline in containers on this machine"),
+    "compare": ("results.compare", "compare scores with another revision, as a comment for a pull request"),
+    "page": ("results.page", "make the report's page with what differs in every run: revision, hardware, latency"),
+    "publish": ("tasks.publish", "record a run as a DVC experiment"),
+    "task": ("tasks.task", "run one stage: what a task's container does"),
+    "launch-train-job": ("nodes.train_job", "run a training step on several nodes"),
 }
 
 
@@ -55,7 +56,7 @@ def main(words: Sequence[str]) -> int:
     """
     command = _parser().parse_args(words[:1]).command
     name, text = COMMANDS[command]
-    module = importlib.import_module(name)
+    module = importlib.import_module(f"pipeline.{name}")
     parser = argparse.ArgumentParser(prog=f"python -m pipeline {command}", description=f"{text[0].upper()}{text[1:]}.")
     module.add_arguments(parser)
     try:

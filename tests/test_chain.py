@@ -77,7 +77,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / name).write_bytes((ROOT / name).read_bytes())
     assert run(folder, "git", "init", "-q").returncode == 0
     edit(folder, shrink)
-    assert run(folder, sys.executable, "-m", "pipeline.check").returncode == 0
+    assert run(folder, sys.executable, "-m", "pipeline", "check").returncode == 0
     ran = repro(folder)
     assert ran[0] == "fetch@sr"
     assert ran[-1].startswith(("report", "export"))

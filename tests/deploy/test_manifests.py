@@ -13,8 +13,9 @@ import pytest
 import yaml
 from kubeflow_trainer_api import models as trainer
 
-from pipeline import pods, train_job
-from pipeline.resources import Resources
+from pipeline.graph.resources import Resources
+from pipeline.kubeflow import pods
+from pipeline.nodes import train_job
 
 ROOT = Path(__file__).parents[2] / "deploy" / "kubernetes"
 FOLDERS = ["base", "overlays/example"]

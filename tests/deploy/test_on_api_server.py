@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import kubernetes_api
 from pipeline.__main__ import main
+from pipeline.nodes import kubernetes_api
 from tests.deploy.api_server import ADMIN, NODE, ApiServer, Kubelet
 from tests.pipeline.kubernetes_server import JOBSET_LABEL, Log, now, wait_for
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.lock import fragment_text, read_lock
+from pipeline.deciding.lock import fragment_text, read_lock
 
 ROOT = Path(__file__).parents[2]
 

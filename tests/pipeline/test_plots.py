@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.graph import read_graph
+from pipeline.graph.graph import read_graph
 from tests.pipeline.toy import ROOT
 
 PLOTS = {

@@ -19,7 +19,7 @@ from components.run import step as step_module
 from components.run.params import typed
 from components.run.step import parse
 from components.training.recipe import Training
-from pipeline.graph import read_graph
+from pipeline.graph.graph import read_graph
 from tests.pipeline.presets import DEFAULT, PRESETS, ROOT, composed, tasks_of
 
 TASKS = ["sr", "denoise", "derain", "deblur"]

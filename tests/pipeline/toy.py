@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.graph import Output, Stage
+from pipeline.graph.graph import Output, Stage
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,0 +1,90 @@
+"""Which stages a run would run, and why; no data is read, and the project stays as it is."""
+
+import argparse
+import json
+import sys
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+from pipeline.graph.overrides import PARAMS_FILE, add_override_arguments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags."""
+    add_override_arguments(parser)
+    parser.add_argument("--targets", nargs="+", default=[], metavar="STAGE", help="these, and what they build on")
+    parser.add_argument("--revision", default="", metavar="REV", help="branch, tag or commit; default: the files here")
+    parser.add_argument("--repository", default="", metavar="URL", help="where the revision comes from")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.epilog = "With DVC_REMOTE_URL, also asks the remote which outputs it has, and for earlier runs of the same."
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print a line for each stage, in the order in which they run."""
+    from dvc.utils.serialize import load_yaml  # noqa: PLC0415 -- DVC takes a second
+
+    from pipeline.graph.overrides import apply_overrides, parse_overrides  # noqa: PLC0415
+    from pipeline.storage.remote import open_remote  # noqa: PLC0415
+    from pipeline.working_copy.workspace import working_copy  # noqa: PLC0415
+
+    remote = open_remote()
+    with working_copy(arguments.revision, arguments.repository, {}) as copy:
+        params = copy.folder / PARAMS_FILE
+        overrides = parse_overrides(arguments.assignments, load_yaml(str(params)) if params.exists() else {})
+        apply_overrides(params, overrides)
+        lines = plan(copy.folder, arguments.targets, remote)
+    if arguments.json:
+        sys.stdout.write(json.dumps(lines, indent=2) + "\n")
+        return
+    width = max((len(line["stage"]) for line in lines), default=0)
+    for line in lines:
+        why = f"  {'; '.join(line['reasons'])}" if line["reasons"] else ""
+        sys.stdout.write(f"{line['stage']:{width}}  {line['will']:9}{why}".rstrip() + "\n")
+    counts = {word: sum(line["will"] == word for line in lines) for word in ("run", "may run")}
+    sys.stdout.write(f"{counts['run']} of {len(lines)} stages will run, {counts['may run']} more may.\n")
+    if remote is None:
+        sys.stdout.write("DVC_REMOTE_URL is not set, so the remote was not asked what it has.\n")
+
+
+def plan(folder: Path, targets: list[str], remote: Any | None) -> list[dict[str, Any]]:
+    """Decide for every stage of the project in `folder`, in the order in which they run.
+
+    What a stage will make can't be known before it runs. So where a stage above will run, one whose own params, code
+    and command stand as they were `may run`: it does if its inputs come out different from last time.
+
+    Args:
+        folder: a working copy without data.
+        targets: names of stages; they and what they build on are planned. Empty = all.
+        remote: asked for outputs and earlier runs; None is not asked.
+
+    Returns:
+        `{"stage", "will", "reasons"}`; `will` is `run`, `may run`, `restore` (there was such a run), or `not run`.
+    """
+    from dvc.repo import Repo  # noqa: PLC0415
+
+    from pipeline.deciding.reproduce import decide, find_stages, run_order, upstream_of  # noqa: PLC0415
+    from pipeline.deciding.run_cache import RunCache  # noqa: PLC0415
+
+    lines = []
+    uncertain: set[str] = set()
+    with chdir(folder), Repo(str(folder)) as repo:
+        runs = RunCache(repo, remote, push=False)
+        wanted = [stage for name in targets for stage in find_stages(repo.index.stages, name)]
+        for stage in run_order(repo, wanted):
+            upstream = upstream_of(repo, stage)
+            above = sorted(one.name for one in upstream if one.name in uncertain)
+            known = [one for one in upstream if one.name not in uncertain]
+            decision = decide(repo, stage, known, remote, None if above else runs)
+            reasons = list(decision.reasons)
+            if decision.runs or above:
+                uncertain.add(stage.name)
+            if decision.runs:
+                will = "run"
+            elif above:
+                will = "may run"
+                reasons += [f"{name} may make something else" for name in above]
+            else:
+                will = "restore" if decision.earlier else "not run"
+            lines.append({"stage": stage.name, "will": will, "reasons": reasons})
+    return lines

@@ -1,0 +1,26 @@
+"""Every stage's command against its step's signature and params.yaml, before anything runs."""
+
+import argparse
+from pathlib import Path
+
+from pipeline.messages import PipelineError
+from pipeline.project import command_fault, params_fault
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags: it has none."""
+    parser.epilog = "Nothing is run and nothing is read but dvc.yaml and params.yaml."
+
+
+def run(_: argparse.Namespace) -> None:
+    """Check every stage of the project in the working directory.
+
+    Raises:
+        PipelineError: a stage does not fit; names each fault once.
+    """
+    from pipeline.graph.graph import read_graph  # noqa: PLC0415 -- DVC takes a second
+
+    fault = params_fault()
+    faults = [fault] if fault else [command_fault(stage.command) for stage in read_graph(Path())]
+    if told := list(dict.fromkeys(filter(None, faults))):
+        raise PipelineError("\n".join(told))

@@ -1,0 +1,92 @@
+"""What a graph must keep so that its stages can run on different machines: checked before anything else."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.graph.graph import Stage, read_graph
+from pipeline.graph.resources import read_resources
+from pipeline.messages import PipelineError
+
+_SHAPES = ("matrix", "foreach", "deps", "outs", "metrics", "plots", "wdir")
+_LOOP = ("item", "key")
+
+
+def faults(stage: Stage) -> Iterator[str]:
+    """Why `stage` can't run on a cluster, one sentence each."""
+    if stage.file != "dvc.yaml":
+        yield "lies in a dvc.yaml of a folder; put every stage into the project's own dvc.yaml"
+    if stage.frozen:
+        yield "`frozen` stages never run, so a cluster has nothing to hand on; remove `frozen`"
+    if stage.always_changed:
+        yield "`always_changed` runs it again in every run, and all that follows; list what it depends on instead"
+    if not stage.dependencies and not stage.params:
+        yield "has neither deps nor params, so nothing tells when it has to run; list what it depends on"
+    for output in stage.outputs:
+        if output.external:
+            yield f"output {output.path} lies outside of the project, where DVC can't keep it; write it inside"
+        elif not output.cached:
+            yield f"output {output.path} has `cache: false`, so no other machine can get it; remove `cache: false`"
+        elif output.persisted:
+            yield f"output {output.path} has `persist: true`, so it isn't made from its inputs alone; remove `persist`"
+
+
+def refuse(graph: Sequence[Stage]) -> None:
+    """Check the whole graph.
+
+    Raises:
+        PipelineError: stages that can't run on a cluster, each with its reason, or wrong resources.
+    """
+    found = [f"{stage.file}: stage {stage.name!r}: {fault}." for stage in graph for fault in faults(stage)]
+    for stage in graph:
+        try:
+            read_resources(stage)
+        except PipelineError as error:
+            found.append(str(error))
+    if not graph:
+        found.append("dvc.yaml: there is no stage.")
+    if found:
+        raise PipelineError("\n".join(found))
+
+
+def _interpolated(node: Any, inside: bool = False) -> Iterator[str]:
+    """Keys of params.yaml that decide which stages there are, and what joins them."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _interpolated(value, inside or key in _SHAPES)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _interpolated(value, inside)
+    elif inside and isinstance(node, str):
+        yield from re.findall(r"\$\{\s*([^}\s]+)\s*\}", node)
+
+
+def refuse_other_graph(text: str, overrides: Mapping[str, Any]) -> None:
+    """A compiled pipeline holds one graph, so an override must not make another one of it.
+
+    Args:
+        text: dvc.yaml.
+        overrides: `{"a.b": value}`.
+
+    Raises:
+        PipelineError: an override changes which stages there are, or their inputs and outputs.
+    """
+    keys = {key.replace("[", ".").replace("]", "") for key in _interpolated(yaml.safe_load(text).get("stages", {}))}
+    shaping = {key for key in keys if key.partition(".")[0] not in _LOOP}
+    for key in overrides:
+        plain = key.removeprefix("+")
+        for other in sorted(shaping):
+            if f"{other}.".startswith(f"{plain}.") or f"{plain}.".startswith(f"{other}."):
+                raise PipelineError(
+                    f"--set {key}: dvc.yaml makes its stages from {other}. Change it in params.yaml and commit that."
+                )
+
+
+def read_sound_graph(folder: Path, revision: str = "") -> tuple[Stage, ...]:
+    """Read the graph of `folder` and refuse it where it can't run on a cluster."""
+    graph = read_graph(folder, revision)
+    refuse(graph)
+    return graph

@@ -1,0 +1,103 @@
+"""What to run, from the flags of `submit` and `local`: the compiled pipeline and its parameters, checked."""
+
+import argparse
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import yaml
+
+from pipeline.graph.graph import Stage, select
+from pipeline.graph.overrides import PARAMS_FILE, add_override_arguments, as_json, parse_overrides
+from pipeline.graph.rules import read_sound_graph, refuse_other_graph
+from pipeline.kubeflow.compile import add_target_argument, compiled
+from pipeline.messages import PipelineError
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """A run that can be started.
+
+    Attributes:
+        name: name of the run, and of the DVC experiment that it becomes.
+        pipeline: the compiled pipeline, YAML.
+        parameters: values of its parameters.
+        stages: the stages in it.
+    """
+
+    name: str
+    pipeline: str
+    parameters: dict[str, str]
+    stages: tuple[Stage, ...]
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say what to run."""
+    parser.add_argument("--image", required=True, metavar="IMAGE", help="the stages' image, by digest or revision")
+    parser.add_argument(
+        "--revision", default="", help="git revision to run, from --repository; default: the source inside the image"
+    )
+    parser.add_argument(
+        "--repository", default="", metavar="URL", help="where the revision is cloned from; default: git's `origin`"
+    )
+    add_override_arguments(parser)
+    add_target_argument(parser)
+
+
+def read_request(folder: Path, arguments: argparse.Namespace) -> RunRequest:
+    """Compile what the flags ask for. Nothing has been started when this raises.
+
+    Args:
+        folder: the project.
+        arguments: the flags of `add_run_arguments`, and `name`.
+
+    Raises:
+        PipelineError: the graph can't run on a cluster, or a flag is wrong.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", arguments.name):
+        raise PipelineError(f"--name {arguments.name}: only letters, digits and `._-`: it names a git reference.")
+    revision, repository = _source(folder, arguments.revision, arguments.repository)
+    graph = read_sound_graph(folder, revision)
+    params = yaml.safe_load(_text(folder, revision, PARAMS_FILE)) or {}
+    overrides = parse_overrides(arguments.assignments, params)
+    refuse_other_graph(_text(folder, revision, "dvc.yaml"), overrides)
+    parameters = {
+        "revision": revision,
+        "repository": repository,
+        "overrides": as_json(overrides),
+        "name": arguments.name,
+    }
+    pipeline = compiled(graph, arguments.image, arguments.targets)
+    return RunRequest(arguments.name, pipeline, parameters, select(graph, arguments.targets))
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    result = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)
+    return result.stdout if result.returncode == 0 else None
+
+
+def _text(folder: Path, revision: str, name: str) -> str:
+    """A file of the project, as the run will see it."""
+    if not revision:
+        path = folder / name
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+    return _git(folder, "show", f"{revision}:./{name}") or ""
+
+
+def _source(folder: Path, revision: str, repository: str) -> tuple[str, str]:
+    """The full commit, so that all tasks of a run see the same one, and where it is cloned from."""
+    if not revision:
+        if repository:
+            raise PipelineError("--repository: say which --revision of it to run.")
+        return "", ""
+    commit = _git(folder, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    if not commit:
+        raise PipelineError(f"--revision {revision}: no commit of this clone. Commit first, or `git fetch`.")
+    url = repository or (_git(folder, "remote", "get-url", "origin") or "").strip()
+    if not url:
+        raise PipelineError("--repository: this clone has no remote `origin`; say where the revision is cloned from.")
+    if "://" in url and urlsplit(url).password:
+        raise PipelineError("--repository: the URL holds a password, which the cluster would store. Use a secret.")
+    return commit.strip(), url

@@ -1,0 +1,185 @@
+"""All that pipeline/ knows of this project's own steps; for everything else it knows dvc.yaml alone.
+
+How a step checks its command line, which step makes a page and by which flags, where runs leave what they measured, and
+which numbers of a metrics file are scores. A project with other steps changes this file and no other of pipeline/.
+"""
+
+import importlib
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+Number = int | float
+Numbers = Mapping[str, Number]
+"""The numbers of a metrics file by key, `a.b.c`."""
+
+
+# How commands are checked.
+
+_STEP = ("python", "-m")
+
+
+def params_fault() -> str | None:
+    """What is wrong with the part of params.yaml that shapes the graph, or None."""
+    params = importlib.import_module("components.run.params")
+    try:
+        params.typed(params.Run, params.section(params.read_params(), "run"), f"{params.PARAMS_FILE}: run")
+    except importlib.import_module("components.run.errors").InputError as error:
+        return str(error)
+    return None
+
+
+def command_fault(command: str) -> str | None:
+    """Parse a stage's command as its step would, without running it.
+
+    The step is found by the name in the command: what a step needs, only dvc.yaml and the step say.
+
+    Returns:
+        What is wrong, or None.
+    """
+    words = shlex.split(command)
+    if tuple(words[:2]) != _STEP:
+        return None
+    module = importlib.import_module(words[2])
+    step = importlib.import_module("components.run.step")
+    try:
+        step.parse(getattr(module, words[2].rpartition(".")[2]), words[3:])
+    except importlib.import_module("components.run.errors").InputError as error:
+        return str(error)
+    return None
+
+
+# Which step makes a page.
+
+PAGE_STEP = "components.report"
+PAGE_STAGE = "report"
+PAGES = Path("data/pages")
+PAGE = "report.html"
+"""The page's name in the folder that its step writes."""
+
+
+def page_command(command: str, output: Path) -> tuple[list[str], str] | None:
+    """The command that writes a stage's page into the folder `output`, and the task that it is about.
+
+    The task is the last part of the folder of scores, as that of speeds has it.
+
+    Returns:
+        None for a command that makes no page.
+    """
+    words = shlex.split(command)
+    if words[1:3] != ["-m", PAGE_STEP]:
+        return None
+    words[0] = sys.executable
+    words[words.index("--output") + 1] = str(output)
+    return words, Path(words[words.index("--scores") + 1]).name
+
+
+def with_circumstances(words: list[str], file: Path) -> list[str]:
+    """A page's command that also tells what stands in a file of `circumstances`."""
+    return [*words, "--circumstances", str(file)]
+
+
+# What runs leave beside the outputs that DVC compares.
+
+_DURATIONS = Path(".cache/durations")
+_SPEEDS = Path("data/speed")
+_EXPORTS = Path("data/exports")
+_EXPORT = "-export"  # ends the name of what `export` measured beside what `evaluate` did
+
+
+def seconds_of(stage: str) -> float | None:
+    """How long a stage took when it was last run here, if that is known."""
+    file = _DURATIONS / f"{stage}.json"
+    seconds: float | None = _read(file)["seconds"] if file.exists() else None
+    return seconds
+
+
+def speeds_of(task: str) -> dict[str, Any]:
+    """What `evaluate` measured of each network's speed."""
+    return {file.stem: _read(file) for file in _speeds(task) if not file.stem.endswith(_EXPORT)}
+
+
+def exports_of(task: str) -> dict[str, Any]:
+    """What `export` measured of each student's files."""
+    methods = [file.stem.removesuffix(_EXPORT) for file in _speeds(task) if file.stem.endswith(_EXPORT)]
+    return {method: found for method in methods if (found := _export(task, method))}
+
+
+def _speeds(task: str) -> list[Path]:
+    return sorted((_SPEEDS / task).glob("*.json"))
+
+
+def _export(task: str, method: str) -> dict[str, Any] | None:
+    costs, losses = _SPEEDS / task / f"{method}{_EXPORT}.json", _EXPORTS / task / method / "losses.json"
+    if not (costs.exists() and losses.exists()):
+        return None
+    found = _read(losses)
+    sizes = {name: values.pop("bytes") for name, values in found.items()}
+    return {**_read(costs), "sizes": sizes, "losses": found}
+
+
+def _read(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+# Which numbers are scores.
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a score is shown.
+
+    Attributes:
+        key: the last part of its key in a metrics file.
+        title: in a table's head.
+        decimals: how many are shown.
+        least: smaller changes are shown by one decimal more, but not called better or worse.
+    """
+
+    key: str
+    title: str
+    decimals: int
+    least: float
+
+
+MEASURES = (Measure("psnr", "PSNR", 2, 0.005), Measure("ssim", "SSIM", 4, 0.00005))
+"""The first decides what is better; every test set has it."""
+UNIT = "dB"
+"""Of the first."""
+SCORE_OF = ("task", "method", "test set")
+_COPIES = ("teacher", "baseline")
+"""Parts of a method's file that repeat what the teacher's file says."""
+
+ScoreName = tuple[str, str, str]
+"""Task, method, test set."""
+
+
+def scores(files: Mapping[str, Numbers]) -> Iterator[tuple[ScoreName, dict[str, Number]]]:
+    """Scores of every method on every set, in the order of dvc.yaml, by their measures' keys.
+
+    Args:
+        files: numbers of metrics files, `.../TASK/METHOD.json`, by the files' paths.
+    """
+    for file, numbers in files.items():
+        path = PurePosixPath(file)
+        for key in numbers:
+            *above, measure = key.split(".")
+            if measure != MEASURES[0].key or not above:
+                continue
+            method = path.stem
+            if above[0] in _COPIES:
+                if method != "teacher":
+                    continue
+                method = above[0]
+            dataset = ".".join(part for part in above if part not in _COPIES)
+            found = {one.key: numbers[full] for one in MEASURES if (full := ".".join([*above, one.key])) in numbers}
+            yield (path.parent.name, method, dataset), found
+
+
+def is_score(key: str) -> bool:
+    """Whether a number is a score of a set, not a size or a count."""
+    return "." in key and key.rpartition(".")[2] in {one.key for one in MEASURES}
