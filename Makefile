@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help repro methods demo test lint format lock compile image cluster graph benchmark ui
+.PHONY: help repro methods demo test lint format lock lists compile image cluster graph benchmark ui
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ lock: $(VENV)/installed  ## resolve requirements.lock anew from pyproject.toml
 	uv pip compile --quiet --python-version 3.11 --all-extras --no-annotate --no-header pyproject.toml \
 	  | grep -vE '^(nvidia-|cuda-|triton)' > requirements.lock.new
 	mv requirements.lock.new requirements.lock
+
+lists: $(VENV)/installed  ## write the lists of dvc.yaml anew, after an edit of run, reports or collections in params.yaml
+	@python -m components.list_dependencies
 
 compile: $(VENV)/installed  ## compile dvc.yaml into pipeline/kubeflow.yaml, to look at or to send by hand
 	python -m pipeline compile

@@ -7,11 +7,14 @@ which numbers of a metrics file are scores. A project with other steps changes t
 import importlib
 import json
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from pipeline.messages import PipelineError
 
 Number = int | float
 Numbers = Mapping[str, Number]
@@ -21,13 +24,18 @@ Numbers = Mapping[str, Number]
 # How commands are checked.
 
 _STEP = ("python", "-m")
+_LIST = "# list: "
+_WRITE_LISTS = "components.list_dependencies"
 
 
 def params_fault() -> str | None:
     """What is wrong with the part of params.yaml that shapes the graph, or None."""
     params = importlib.import_module("components.run.params")
+    lists = importlib.import_module("components.dependencies.lists")
     try:
-        params.typed(params.Run, params.section(params.read_params(), "run"), f"{params.PARAMS_FILE}: run")
+        values = params.read_params()
+        params.typed(params.Run, params.section(values, "run"), f"{params.PARAMS_FILE}: run")
+        lists.refuse_stale(lists.GRAPH_FILE.read_text(encoding="utf-8"), values)
     except importlib.import_module("components.run.errors").InputError as error:
         return str(error)
     return None
@@ -51,6 +59,23 @@ def command_fault(command: str) -> str | None:
     except importlib.import_module("components.run.errors").InputError as error:
         return str(error)
     return None
+
+
+def write_lists(folder: Path) -> None:
+    """Write the lists of dependencies in the dvc.yaml of `folder`, after its params.yaml was changed.
+
+    By the code of that folder, which may be of another revision.
+
+    Raises:
+        PipelineError: params.yaml names what it does not have.
+    """
+    if _LIST not in (folder / "dvc.yaml").read_text(encoding="utf-8"):
+        return
+    ended = subprocess.run(
+        [sys.executable, "-m", _WRITE_LISTS], cwd=folder, capture_output=True, text=True, check=False
+    )
+    if ended.returncode:
+        raise PipelineError("\n".join(line.removeprefix("error: ") for line in ended.stderr.splitlines()))
 
 
 # Which step makes a page.
@@ -99,22 +124,26 @@ def seconds_of(stage: str) -> float | None:
 
 
 def speeds_of(task: str) -> dict[str, Any]:
-    """What `evaluate` measured of each network's speed."""
-    return {file.stem: _read(file) for file in _speeds(task) if not file.stem.endswith(_EXPORT)}
+    """What `evaluate` measured of each network's speed, as `METHOD/SEED` and `teacher`."""
+    return {_named(task, file): _read(file) for file in _speeds(task) if not file.stem.endswith(_EXPORT)}
 
 
 def exports_of(task: str) -> dict[str, Any]:
-    """What `export` measured of each student's files."""
-    methods = [file.stem.removesuffix(_EXPORT) for file in _speeds(task) if file.stem.endswith(_EXPORT)]
-    return {method: found for method in methods if (found := _export(task, method))}
+    """What `export` measured of each student's files, as `METHOD/SEED`."""
+    students = [_named(task, file) for file in _speeds(task) if file.stem.endswith(_EXPORT)]
+    return {student: found for student in students if (found := _export(task, student))}
 
 
 def _speeds(task: str) -> list[Path]:
-    return sorted((_SPEEDS / task).glob("*.json"))
+    return sorted((_SPEEDS / task).rglob("*.json"))
 
 
-def _export(task: str, method: str) -> dict[str, Any] | None:
-    costs, losses = _SPEEDS / task / f"{method}{_EXPORT}.json", _EXPORTS / task / method / "losses.json"
+def _named(task: str, file: Path) -> str:
+    return file.relative_to(_SPEEDS / task).with_suffix("").as_posix().removesuffix(_EXPORT)
+
+
+def _export(task: str, student: str) -> dict[str, Any] | None:
+    costs, losses = _SPEEDS / task / f"{student}{_EXPORT}.json", _EXPORTS / task / student / "losses.json"
     if not (costs.exists() and losses.exists()):
         return None
     found = _read(losses)
@@ -155,29 +184,30 @@ _COPIES = ("teacher", "baseline")
 """Parts of a method's file that repeat what the teacher's file says."""
 
 ScoreName = tuple[str, str, str]
-"""Task, method, test set."""
+"""Task, method with its seed, test set."""
 
 
 def scores(files: Mapping[str, Numbers]) -> Iterator[tuple[ScoreName, dict[str, Number]]]:
     """Scores of every method on every set, in the order of dvc.yaml, by their measures' keys.
 
     Args:
-        files: numbers of metrics files, `.../TASK/METHOD.json`, by the files' paths.
+        files: numbers of metrics files, `data/scores/TASK/METHOD/SEED.json` and `data/scores/TASK/teacher.json`, by the
+            files' paths.
     """
     for file, numbers in files.items():
-        path = PurePosixPath(file)
+        task, *student = PurePosixPath(file).with_suffix("").parts[2:]
         for key in numbers:
             *above, measure = key.split(".")
             if measure != MEASURES[0].key or not above:
                 continue
-            method = path.stem
+            method = "/".join(student)
             if above[0] in _COPIES:
                 if method != "teacher":
                     continue
                 method = above[0]
             dataset = ".".join(part for part in above if part not in _COPIES)
             found = {one.key: numbers[full] for one in MEASURES if (full := ".".join([*above, one.key])) in numbers}
-            yield (path.parent.name, method, dataset), found
+            yield (task, method, dataset), found
 
 
 def is_score(key: str) -> bool:

@@ -56,8 +56,8 @@ class Circumstances(Params):
         lock: sha256 of dvc.lock.
         made: when the page was made.
         durations: seconds that a stage took when it last ran on this machine, by stage.
-        speed: by method; the teacher's as `teacher`.
-        exports: by method.
+        speed: by `METHOD/SEED`; the teacher's as `teacher`.
+        exports: by `METHOD/SEED`.
     """
 
     revision: str = ""

@@ -64,7 +64,7 @@ def gather(
     entries = tuple(_manifest(manifest))
     tested = {entry.key for entry in entries if entry.split == "test"}
     checked = _json(scores / "teacher.json", "check_teacher")
-    about = _circumstances(circumstances)
+    about = _circumstances(circumstances, seed)
     details = scores / "teacher"
     contenders = [
         Contender(
@@ -131,13 +131,18 @@ def gather(
     )
 
 
-def _circumstances(path: Path | None) -> Circumstances | None:
+def _circumstances(path: Path | None, seed: int) -> Circumstances | None:
+    """What is known of the students of a seed, by their methods."""
     if path is None:
         return None
     if not path.is_file():
         raise InputError(f"{path}: not found. `python -m pipeline page` writes it and makes the page.")
     found: Circumstances = typed(Circumstances, read_json(path), str(path))
-    return found
+    of_seed = {
+        name: {key.removesuffix(f"/{seed}"): one for key, one in table.items() if key.endswith(("teacher", f"/{seed}"))}
+        for name, table in (("speed", found.speed), ("exports", found.exports))
+    }
+    return found.model_copy(update=of_seed)
 
 
 def _seconds(about: Circumstances | None, name: str) -> float | None:

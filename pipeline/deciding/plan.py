@@ -24,15 +24,16 @@ def run(arguments: argparse.Namespace) -> None:
     """Print a line for each stage, in the order in which they run."""
     from dvc.utils.serialize import load_yaml  # noqa: PLC0415 -- DVC takes a second
 
-    from pipeline.graph.overrides import apply_overrides, parse_overrides  # noqa: PLC0415
+    from pipeline.graph.overrides import parse_overrides  # noqa: PLC0415
     from pipeline.storage.remote import open_remote  # noqa: PLC0415
+    from pipeline.working_copy.params import set_params  # noqa: PLC0415
     from pipeline.working_copy.workspace import working_copy  # noqa: PLC0415
 
     remote = open_remote()
     with working_copy(arguments.revision, arguments.repository, {}) as copy:
         params = copy.folder / PARAMS_FILE
         overrides = parse_overrides(arguments.assignments, load_yaml(str(params)) if params.exists() else {})
-        apply_overrides(params, overrides)
+        set_params(copy.folder, overrides)
         lines = plan(copy.folder, arguments.targets, remote)
     if arguments.json:
         sys.stdout.write(json.dumps(lines, indent=2) + "\n")

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.graph.overrides import PARAMS_FILE, apply_overrides
 from pipeline.messages import PipelineError, say
 from pipeline.storage.remote_url import remote_url
 from pipeline.storage.stores import NO_ROOM
 from pipeline.working_copy.git import Git
+from pipeline.working_copy.params import set_params
 from pipeline.working_copy.source import write_source
 from pipeline.working_copy.stopping import stopping
 
@@ -63,7 +63,7 @@ def working_copy(
             if not (folder / "dvc.yaml").exists():
                 raise PipelineError(f"{revision or source}: no dvc.yaml. Run the command from the project's folder.")
             _configure(folder, root / "site")
-            apply_overrides(folder / PARAMS_FILE, overrides)
+            set_params(folder, overrides)
             yield WorkingCopy(folder, git, commit)
     except OSError as error:
         if error.errno not in NO_ROOM:
