@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from components.backbones.backbone import Backbone
-from components.methods.method import Batch, Distillation, Setting
+from components.methods.method import IMAGE_TERMS, Batch, Distillation, Setting
 from components.methods.parts.cascade import Bridge, Depth, Heads, example_heads, finish, heads_of, matching_cuts
 from components.run.errors import InputError
 
@@ -39,7 +39,7 @@ class CrossKd(Distillation):
         target: `clean` compares the cascades' images with y, `teacher` with T(x).
     """
 
-    terms: ClassVar[frozenset[str]] = _CASCADES | {"reconstruction", "logits"}
+    terms: ClassVar[frozenset[str]] = _CASCADES | IMAGE_TERMS
 
     def __init__(
         self,
@@ -78,12 +78,7 @@ class CrossKd(Distillation):
         target = batch.clean if label is None or self.target == "clean" else label
         if wanted - {"teacher_student"}:
             heads = heads_of(network, batch.degraded, self.student_cuts)
-            if wanted & {"reconstruction", "logits"}:
-                restored = heads.restore()
-                if "reconstruction" in wanted:
-                    losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
-                if "logits" in wanted and label is not None:
-                    losses["logits"] = self.setting.to_teacher(restored, label)
+            losses |= self.image_losses(batch, heads.restore, label)
             if "student_teacher" in wanted:
                 losses["student_teacher"] = _cascaded(heads, self.into_teacher, self.teacher, self.teacher_cuts, target)
         if "teacher_student" in wanted:

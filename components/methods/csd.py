@@ -9,7 +9,7 @@ from torch import Tensor
 
 from components.backbones.backbone import Backbone
 from components.methods.method import Batch, Distillation, Setting, batch_rows
-from components.methods.parts.contrast import EncoderRange, check_levels, contrastive, in_range
+from components.methods.parts.contrast import TAP_WEIGHTS, Contrast, EncoderRange
 from components.methods.parts.draws import mixed
 from components.run.errors import InputError
 from components.run.params import Positive
@@ -49,23 +49,20 @@ class Csd(Distillation):
         wide: dict[str, Any] | None = None,
         start: Literal["random", "teacher"] = "random",
         negatives: Positive = 10,
-        tap_weights: tuple[float, ...] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0),
+        tap_weights: tuple[float, ...] = TAP_WEIGHTS,
         encoder_range: EncoderRange = "zero_255",
     ) -> None:
         super().__init__(setting)
-        self.negatives, self.tap_weights, self.encoder_range = negatives, tap_weights, encoder_range
-        network = _wide_network(setting, wide, start)
+        self.negatives = negatives
+        network = self._wide_network(wide, start)
         _check_slice(setting.student, network)
         if start == "teacher":
             with torch.no_grad():
                 for name, narrow in setting.student.named_parameters():
                     narrow.copy_(network.get_parameter(name)[_corner(narrow)])
-        self.encoder = None
+        self.contrast = None
         if "contrastive" in setting.terms:
-            if setting.load_encoder is None:
-                raise AssertionError("the contrast needs an encoder")
-            self.encoder = setting.load_encoder()
-            check_levels(self.encoder.network, tap_weights)
+            self.contrast = Contrast(setting.load_encoder, tap_weights, encoder_range)
         # Its first channels stay unused: those of the student stand in for them.
         self.wide = network if setting.terms - {"reconstruction"} else None
         for name, narrow in setting.student.named_parameters():  # what the student does not train, neither does it
@@ -76,43 +73,47 @@ class Csd(Distillation):
         """Losses of one batch."""
         wanted = self.setting.terms
         restored = network(batch.degraded)
-        losses: dict[str, Tensor] = {}
-        if "reconstruction" in wanted:
-            losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
+        losses = self.image_losses(batch, lambda: restored)
         if self.wide is not None:
             with torch.set_grad_enabled("wide_reconstruction" in wanted):
-                taught = self._through_wide(network, batch.degraded)
+                taught = through_wide(self.wide, network, batch.degraded)
             if "wide_reconstruction" in wanted:
                 losses["wide_reconstruction"] = self.setting.to_clean(taught, batch.clean)
-            if "contrastive" in wanted:
-                losses["contrastive"] = self._contrast(network.scale, restored, taught.detach(), batch)
+            if self.contrast is not None:
+                anchor = self.contrast.taps(restored)
+                with torch.no_grad():
+                    positive = self.contrast.taps(taught)
+                losses["contrastive"] = self.contrast(anchor, positive, self._negatives(self.contrast, network, batch))
         return losses
 
-    def _through_wide(self, network: Backbone, image: Tensor) -> Tensor:
-        """The wide network's image, with the student's weights in their place."""
-        if self.wide is None:
-            raise AssertionError("these terms need the wide network")
-        weights: dict[str, Tensor] = {}
-        shared = dict(network.named_parameters())
-        for name, parameter in self.wide.named_parameters():
-            whole = parameter.clone()
-            whole[_corner(shared[name])] = shared[name]
-            weights[name] = whole
-        restored: Tensor = torch.func.functional_call(self.wide, weights, (image,))
-        return restored
-
-    def _contrast(self, scale: int, restored: Tensor, taught: Tensor, batch: Batch) -> Tensor:
-        if self.encoder is None:
-            raise AssertionError("the contrast needs an encoder")
-        encoder = self.encoder.network
-        anchor = encoder.taps(in_range(restored, self.encoder_range))
+    def _negatives(self, contrast: Contrast, network: Backbone, batch: Batch) -> list[list[Tensor]]:
+        """Taps of each negative: other samples of the whole batch, enlarged to the size of the restored image."""
         with torch.no_grad():
-            positive = encoder.taps(in_range(taught, self.encoder_range))
-            others = F.interpolate(batch_rows(batch.degraded), scale_factor=scale, mode="bicubic")
-            taps = encoder.taps(in_range(others, self.encoder_range))
+            others = F.interpolate(batch_rows(batch.degraded), scale_factor=network.scale, mode="bicubic")
+            taps = contrast.taps(others)
         chosen = other_samples(batch.seeds, batch_rows(batch.seeds), self.negatives)
-        negatives = [[tap[column] for tap in taps] for column in chosen.T]
-        return contrastive(anchor, positive, negatives, self.tap_weights)
+        return [[tap[column] for tap in taps] for column in chosen.T]
+
+    def _wide_network(self, wide: dict[str, Any] | None, start: Literal["random", "teacher"]) -> Backbone:
+        if start == "teacher":
+            if wide is not None:
+                raise InputError("wide: the teacher is the wide network where start is teacher: take it out.")
+            return copy.deepcopy(self.teacher).train()
+        if wide is None:
+            raise InputError("wide: missing; write in which arguments the wide network differs, like {channels: 256}.")
+        return self.setting.build(**wide)
+
+
+def through_wide(wide: Backbone, student: Backbone, image: Tensor) -> Tensor:
+    """The wide network's image, with the student's weights in their place."""
+    weights: dict[str, Tensor] = {}
+    shared = dict(student.named_parameters())
+    for name, parameter in wide.named_parameters():
+        whole = parameter.clone()
+        whole[_corner(shared[name])] = shared[name]
+        weights[name] = whole
+    restored: Tensor = torch.func.functional_call(wide, weights, (image,))
+    return restored
 
 
 def other_samples(seeds: Tensor, everyone: Tensor, count: int) -> Tensor:
@@ -136,20 +137,6 @@ def other_samples(seeds: Tensor, everyone: Tensor, count: int) -> Tensor:
         places = (place for place, other in enumerate(others) if other != seed)
         chosen.append(sorted(places, key=lambda place, seed=seed: mixed(seed, others[place]))[:count])  # type: ignore[misc]
     return torch.tensor(chosen, device=everyone.device)
-
-
-def _wide_network(setting: Setting, wide: dict[str, Any] | None, start: Literal["random", "teacher"]) -> Backbone:
-    if start == "teacher":
-        if wide is not None:
-            raise InputError("wide: the teacher is the wide network where start is teacher: take it out.")
-        if setting.teacher is None:
-            raise AssertionError("Csd needs a teacher to start from")
-        return copy.deepcopy(setting.teacher.network).train()
-    if wide is None:
-        raise InputError("wide: missing; write in which arguments the wide network differs, like {channels: 256}.")
-    if setting.build is None:
-        raise AssertionError("Csd needs to build its wide network")
-    return setting.build(**wide)
 
 
 def _check_slice(student: Backbone, wide: Backbone) -> None:

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from components.backbones.backbone import Backbone
-from components.methods.method import Batch, Distillation, Setting
-from components.methods.parts.contrast import EncoderRange
+from components.methods.method import IMAGE_TERMS, Batch, Distillation, Setting
+from components.methods.parts.contrast import TAP_WEIGHTS, EncoderRange
 from components.methods.parts.draws import sample_generators
 from components.methods.parts.dynamic_contrast import CrossEntropy, DynamicContrast, History, Negatives
 from components.methods.parts.symmetries import Probability, draw_symmetries
@@ -35,14 +35,14 @@ class Dckd(Distillation):
         symmetry_probability: of each change in label consistency; 0.5 as released.
     """
 
-    terms: ClassVar[frozenset[str]] = DynamicContrast.terms | {"reconstruction", "logits", "label_consistency"}
+    terms: ClassVar[frozenset[str]] = DynamicContrast.terms | IMAGE_TERMS | {"label_consistency"}
 
     def __init__(
         self,
         setting: Setting,
         history: History,
         negatives: Negatives,
-        tap_weights: tuple[float, ...] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0),
+        tap_weights: tuple[float, ...] = TAP_WEIGHTS,
         cross_entropy: CrossEntropy = "released",
         encoder_range: EncoderRange = "zero_one",
         symmetry_probability: Probability = 0.5,
@@ -53,15 +53,10 @@ class Dckd(Distillation):
 
     def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""
-        wanted = self.setting.terms
         restored = network(batch.degraded)
         label, consistent_label = self._labels(batch)
-        losses: dict[str, Tensor] = {}
-        if "reconstruction" in wanted:
-            losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
-        if "logits" in wanted:
-            losses["logits"] = self.setting.to_teacher(restored, label)
-        if "label_consistency" in wanted:
+        losses = self.image_losses(batch, lambda: restored, label)
+        if "label_consistency" in self.setting.terms:
             losses["label_consistency"] = F.l1_loss(restored, consistent_label)
         contrast: dict[str, Tensor] = self.contrast(batch, restored, label)
         return losses | contrast

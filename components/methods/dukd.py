@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from components.backbones.backbone import Backbone
-from components.methods.method import Batch, Distillation, Setting
+from components.methods.method import IMAGE_TERMS, Batch, Distillation, Setting
 from components.methods.parts.symmetries import Probability
 from components.methods.parts.upcycling import Upcycling
 from components.run.params import Positive
@@ -29,7 +29,7 @@ class Dukd(Distillation):
             iterations are dearer than other methods'.
     """
 
-    terms: ClassVar[frozenset[str]] = Upcycling.terms | {"reconstruction", "logits"}
+    terms: ClassVar[frozenset[str]] = Upcycling.terms | IMAGE_TERMS
 
     def __init__(
         self,
@@ -41,23 +41,14 @@ class Dukd(Distillation):
         super().__init__(setting)
         self.upcycling = Upcycling(setting, self.teach, tiles, symmetry_probability)
         # A part without a loss would have no gradient to take a step by.
-        both = self.upcycling.terms_wanted and setting.terms - Upcycling.terms
+        both = setting.terms & Upcycling.terms and setting.terms & IMAGE_TERMS
         self.parts = optimiser_steps if both else 1
 
     def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch, or of one of its parts: first the plain ones, then the upcycled ones."""
-        if self.parts == 1:
-            return self._plain(network, batch) | self.upcycling(network, batch)
-        return self._plain(network, batch) if batch.part == 0 else self.upcycling(network, batch)
-
-    def _plain(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
-        wanted = self.setting.terms - Upcycling.terms
         losses: dict[str, Tensor] = {}
-        if not wanted:
-            return losses
-        restored = network(batch.degraded)
-        if "reconstruction" in wanted:
-            losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
-        if "logits" in wanted:
-            losses["logits"] = self.setting.to_teacher(restored, self.teach(batch.degraded))
+        if self.parts == 1 or batch.part == 0:
+            losses |= self.image_losses(batch, lambda: network(batch.degraded))
+        if self.parts == 1 or batch.part == 1:
+            losses |= self.upcycling(network, batch)
         return losses

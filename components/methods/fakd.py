@@ -11,7 +11,8 @@ from pydantic import Field
 from torch import Tensor
 
 from components.backbones.backbone import Backbone
-from components.methods.method import Batch, Distillation, Setting
+from components.backbones.parts.precision import full_precision
+from components.methods.method import IMAGE_TERMS, Batch, Distillation, Setting
 from components.methods.parts import affinity
 from components.methods.parts.cascade import Depth, heads_of, matching_cuts
 from components.methods.parts.taps import Tap, example_taps, features_of
@@ -20,7 +21,6 @@ from components.run.params import Positive
 
 Comparison = Callable[[Tensor, Tensor], Tensor]
 
-_IMAGE_TERMS = frozenset({"reconstruction", "logits"})
 _SAME_CHANNELS = frozenset({"channel", "fsp", "fitnet"})
 _ANY_SIZE = frozenset({"channel", "batch", "fsp"})
 
@@ -57,7 +57,7 @@ class Fakd(Distillation):
     """
 
     terms: ClassVar[frozenset[str]] = (
-        _IMAGE_TERMS | _SAME_CHANNELS | {"spatial", "batch", "pooled_spatial", "attention", "mmd", "rbf"}
+        IMAGE_TERMS | _SAME_CHANNELS | {"spatial", "batch", "pooled_spatial", "attention", "mmd", "rbf"}
     )
 
     def __init__(
@@ -71,7 +71,7 @@ class Fakd(Distillation):
     ) -> None:
         super().__init__(setting)
         self._per_tap = _comparisons(partial(affinity.pooled, size=pool_size, kind=pool), rbf_order, rbf_gamma)
-        self.compared = sorted(setting.terms - _IMAGE_TERMS)
+        self.compared = sorted(setting.terms - IMAGE_TERMS)
         if "fsp" in self.compared and len(depths) == 1:
             raise InputError("depths: 'fsp' compares neighbouring taps: write two or more.")
         for tap in example_taps(setting.student, self.teacher, depths):
@@ -82,19 +82,13 @@ class Fakd(Distillation):
         """Losses of one batch."""
         wanted = self.setting.terms
         ours = heads_of(network, batch.degraded, self.cuts)
-        losses: dict[str, Tensor] = {}
-        if wanted & _IMAGE_TERMS:
-            restored = ours.restore()
-        if "reconstruction" in wanted:
-            losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
         if wanted == {"reconstruction"}:
-            return losses
+            return self.image_losses(batch, ours.restore)
         with torch.no_grad():
             theirs = heads_of(self.teacher, batch.degraded, self.teacher_cuts)
             label = theirs.restore() if "logits" in wanted else None
-        if label is not None:
-            losses["logits"] = self.setting.to_teacher(restored, label)
-        with torch.autocast(batch.degraded.device.type, enabled=False):
+        losses = self.image_losses(batch, ours.restore, label)
+        with full_precision(batch.degraded):
             return losses | self.compare(features_of(ours), features_of(theirs))
 
     def compare(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from components.backbones.backbone import Backbone
-from components.methods.method import Batch, Distillation
+from components.methods.method import IMAGE_TERMS, Batch, Distillation
 
 
 class Logits(Distillation):
@@ -17,14 +17,8 @@ class Logits(Distillation):
     tables), `convex` 0.5 and 0.5 (FAKD), `weighted` 5 and 1 (DUKD's main step).
     """
 
-    terms: ClassVar[frozenset[str]] = frozenset({"reconstruction", "logits"})
+    terms: ClassVar[frozenset[str]] = IMAGE_TERMS
 
     def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""
-        restored = network(batch.degraded)
-        losses: dict[str, Tensor] = {}
-        if "reconstruction" in self.setting.terms:
-            losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
-        if "logits" in self.setting.terms:
-            losses["logits"] = self.setting.to_teacher(restored, self.teach(batch.degraded))
-        return losses
+        return self.image_losses(batch, lambda: network(batch.degraded))

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, NoReturn, TypeVar
 
 import torch
 import torch.distributed
@@ -18,6 +18,9 @@ from components.backbones.backbone import Backbone
 from components.images.distances import Distance
 
 Network = TypeVar("Network", bound=nn.Module)
+
+IMAGE_TERMS = frozenset({"reconstruction", "logits"})
+"""The losses of the student's image alone, which `Distillation.image_losses` computes for every method."""
 
 
 class Batch(NamedTuple):
@@ -49,9 +52,14 @@ class Frozen(Generic[Network]):
         self.network: Network = network.eval().requires_grad_(False)
 
 
+def not_given(**_: Any) -> NoReturn:
+    """Stands in a `Setting` for each network that it was made without: an error where a method asks for one."""
+    raise AssertionError("the method needs a network that its setting was made without")
+
+
 @dataclass(frozen=True)
 class Setting:
-    """What a method may build upon.
+    """What a method may build upon. Whoever makes a setting gives what its method needs; the rest may be missing.
 
     Attributes:
         student: the network that will be trained, already on its device.
@@ -71,10 +79,10 @@ class Setting:
     terms: frozenset[str]
     seed: int
     teacher: Frozen[Backbone] | None = None
-    build: Callable[..., Backbone] | None = None
-    load_encoder: Callable[[], Frozen[FeatureSpace]] | None = None
-    load_committee: Callable[[], Frozen[Committee]] | None = None
-    load_privileged: Callable[[], Frozen[PrivilegedTeacher]] | None = None
+    build: Callable[..., Backbone] = not_given
+    load_encoder: Callable[[], Frozen[FeatureSpace]] = not_given
+    load_committee: Callable[[], Frozen[Committee]] = not_given
+    load_privileged: Callable[[], Frozen[PrivilegedTeacher]] = not_given
     to_clean: Distance = F.l1_loss
     to_teacher: Distance = F.l1_loss
 
@@ -123,15 +131,36 @@ class Distillation(Method[Backbone]):
     @property
     def teacher(self) -> Backbone:
         """The frozen teacher: its parameters have no gradient, but what passes through it may."""
-        if self.setting.teacher is None:
-            raise AssertionError(f"{type(self).__name__} needs a teacher")
-        return self.setting.teacher.network
+        return (self.setting.teacher or not_given()).network
 
     def teach(self, image: Tensor) -> Tensor:
         """The teacher's restored image, without gradient."""
         with torch.no_grad():
             restored: Tensor = self.teacher(image)
         return restored
+
+    def image_losses(
+        self, batch: Batch, restore: Callable[[], Tensor], label: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Those of `reconstruction` and `logits` that are wanted; nothing is computed for one that is not.
+
+        `reconstruction = to_clean(S(x), y)`, `logits = to_teacher(S(x), T(x))`, of which both distances are
+        `mean|a - b|` unless the student's recipe names others.
+
+        Args:
+            batch: the crops.
+            restore: gives the student's image of them, S(x).
+            label: the teacher's, T(x), where the method has it already; else it is computed if `logits` needs it.
+        """
+        losses: dict[str, Tensor] = {}
+        if self.setting.terms & IMAGE_TERMS:
+            restored = restore()
+            if "reconstruction" in self.setting.terms:
+                losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
+            if "logits" in self.setting.terms:
+                label = self.teach(batch.degraded) if label is None else label
+                losses["logits"] = self.setting.to_teacher(restored, label)
+        return losses
 
 
 def batch_mean(values: Tensor) -> Tensor:

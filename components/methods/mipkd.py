@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from components.backbones.backbone import Backbone
-from components.methods.method import Batch, Distillation, Setting
+from components.methods.method import IMAGE_TERMS, Batch, Distillation, Setting
 from components.methods.parts.cascade import Depth, Heads, heads_of, matching_cuts
 from components.methods.parts.draws import generator, sample_generators
 from components.methods.parts.prior_mixers import BlockPriorMixer, FeaturePriorMixer
@@ -48,7 +48,7 @@ class MipKd(Distillation):
         student_probability: that a block of the mixed path is the student's.
     """
 
-    terms: ClassVar[frozenset[str]] = _MIXTURES | {"reconstruction", "logits"}
+    terms: ClassVar[frozenset[str]] = _MIXTURES | IMAGE_TERMS
 
     def __init__(
         self,
@@ -77,18 +77,12 @@ class MipKd(Distillation):
         """Losses of one batch."""
         wanted = self.setting.terms
         label = None
-        losses: dict[str, Tensor] = {}
         heads = heads_of(network, batch.degraded, self.student_taps if wanted - {"autoencoder"} else ())
         with torch.no_grad():
             taught = heads_of(self.teacher, batch.degraded, self.teacher_taps if wanted - {"reconstruction"} else ())
             if wanted & {"logits", "block"}:
                 label = taught.restore()
-        if wanted & {"reconstruction", "logits"}:
-            restored = heads.restore()
-            if "reconstruction" in wanted:
-                losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
-            if "logits" in wanted and label is not None:
-                losses["logits"] = self.setting.to_teacher(restored, label)
+        losses = self.image_losses(batch, heads.restore, label)
         if wanted & _MIXTURES:
             enhanced, found = self._mix_features(heads, taught, batch.seeds)
             losses |= found

@@ -37,18 +37,12 @@ class Mtkd(Distillation):
     def __init__(self, setting: Setting, levels: Positive = 1) -> None:
         super().__init__(setting)
         self.levels = levels
-        self.committee = None
-        if _OF_COMMITTEE & setting.terms:
-            if setting.load_committee is None:
-                raise AssertionError("these terms need a committee")
-            self.committee = setting.load_committee()
+        self.committee = setting.load_committee() if _OF_COMMITTEE & setting.terms else None
 
     def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""
         restored = network(batch.degraded)
-        losses: dict[str, Tensor] = {}
-        if "reconstruction" in self.setting.terms:
-            losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
+        losses = self.image_losses(batch, lambda: restored)
         if self.committee is not None:
             with torch.no_grad():
                 label = self.committee.network(batch.degraded)

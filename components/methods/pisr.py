@@ -71,8 +71,6 @@ class Pisr(Distillation):
             self.heads.extend(Prediction(state.features.shape[1], spread) for state in example.states)
         self.privileged = None
         if self.cuts or start == "decoder":
-            if setting.load_privileged is None:
-                raise AssertionError("the start and the features need the privileged teacher")
             privileged = setting.load_privileged()
             _refuse_other(privileged.network.decoder, setting.student)
             if start == "decoder":
@@ -83,7 +81,7 @@ class Pisr(Distillation):
     def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""
         if self.privileged is None:
-            return {"reconstruction": self.setting.to_clean(network(batch.degraded), batch.clean)}
+            return self.image_losses(batch, lambda: network(batch.degraded))
         ours = heads_of(network, batch.degraded, self.cuts)
         with torch.no_grad():
             theirs = heads_of(self.privileged.network, batch.clean, self.cuts)
@@ -92,9 +90,7 @@ class Pisr(Distillation):
             location, spread = head(one.features / self.feature_range)
             features = other.features / self.feature_range
             distances.append(negative_log_likelihood(location, spread, features, self.distribution, self.form))
-        losses: dict[str, Tensor] = {}
-        if "reconstruction" in self.setting.terms:
-            losses["reconstruction"] = self.setting.to_clean(ours.restore(), batch.clean)
+        losses = self.image_losses(batch, ours.restore)
         losses["variational"] = torch.stack(distances).sum()
         return losses
 

@@ -8,10 +8,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from components.backbones.backbone import Backbone
+from components.backbones.parts.precision import full_precision
 from components.images.bicubic_tensors import resize_batch
 from components.methods.method import Batch, Distillation, Setting
 from components.methods.parts.cascade import Depth, Heads, heads_of, matching_cuts, projection
-from components.methods.parts.contrast import EncoderRange, check_levels, contrastive, in_range
+from components.methods.parts.contrast import TAP_WEIGHTS, Contrast, EncoderRange
 from components.methods.parts.cross_attention import cross_channel, cross_spatial, kernel_distance, pooled
 from components.methods.parts.taps import equal_sized_taps, features_of
 
@@ -54,12 +55,12 @@ class Skd(Distillation):
         temperature: Annotated[float, Field(gt=0)] = 1.0,
         attention_tokens: Annotated[int, Field(ge=4)] = 256,
         positive: Literal["teacher", "clean"] = "teacher",
-        tap_weights: tuple[float, ...] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0),
+        tap_weights: tuple[float, ...] = TAP_WEIGHTS,
         encoder_range: EncoderRange = "zero_one",
     ) -> None:
         super().__init__(setting)
         self.temperature, self.attention_tokens = temperature, attention_tokens
-        self.positive, self.tap_weights, self.encoder_range = positive, tap_weights, encoder_range
+        self.positive = positive
         self.student_cuts, self.teacher_cuts = (
             matching_cuts(network, depths) for network in (setting.student, self.teacher)
         )
@@ -67,12 +68,9 @@ class Skd(Distillation):
         projections = [projection(tap.student.shape[1], tap.teacher.shape[1]) for tap in taps]
         # Only what the terms use: every trained parameter must have a gradient in every step.
         self.projections = nn.ModuleList(projections if setting.terms & _OF_FEATURES else [])
-        self.encoder = None
+        self.contrast = None
         if "contrastive" in setting.terms:
-            if setting.load_encoder is None:
-                raise AssertionError("the contrast needs an encoder")
-            self.encoder = setting.load_encoder()
-            check_levels(self.encoder.network, tap_weights)
+            self.contrast = Contrast(setting.load_encoder, tap_weights, encoder_range)
 
     def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""
@@ -88,12 +86,11 @@ class Skd(Distillation):
                 label = taught.restore()
         if wanted - _OF_FEATURES:
             restored = heads.restore()
-            if "reconstruction" in wanted:
-                losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
-            if "contrastive" in wanted:
-                losses["contrastive"] = self._contrast(restored, label, batch.degraded)
+            losses |= self.image_losses(batch, lambda: restored)
+            if self.contrast is not None:
+                losses["contrastive"] = _contrast(self.contrast, restored, label, batch.degraded)
         if wanted & _OF_FEATURES:
-            with torch.autocast(batch.degraded.device.type, enabled=False):
+            with full_precision(batch.degraded):
                 losses |= self._compare(heads, taught)
         return losses
 
@@ -115,13 +112,13 @@ class Skd(Distillation):
                 distances["cross_spatial"].append(kernel_distance(mixed, goal))
         return {term: torch.stack(values).sum() for term, values in distances.items()}
 
-    def _contrast(self, restored: Tensor, positive: Tensor, degraded: Tensor) -> Tensor:
-        """The contrast of the student's image with the positive and the enlarged input."""
-        if self.encoder is None:
-            raise AssertionError("the contrast needs the encoder")
-        encoder, scale = self.encoder.network, restored.shape[-1] // degraded.shape[-1]
-        anchor = encoder.taps(in_range(restored, self.encoder_range))
-        with torch.no_grad():
-            others = torch.cat([positive, resize_batch(degraded, Fraction(scale))])
-            near, far = zip(*(tap.chunk(2) for tap in encoder.taps(in_range(others, self.encoder_range))), strict=True)
-        return contrastive(anchor, near, [far], self.tap_weights)
+
+def _contrast(contrast: Contrast, restored: Tensor, positive: Tensor, degraded: Tensor) -> Tensor:
+    """The contrast of the student's image with the positive and the enlarged input."""
+    scale = restored.shape[-1] // degraded.shape[-1]
+    anchor = contrast.taps(restored)
+    with torch.no_grad():
+        others = torch.cat([positive, resize_batch(degraded, Fraction(scale))])
+        near, far = zip(*(tap.chunk(2) for tap in contrast.taps(others)), strict=True)
+    loss: Tensor = contrast(anchor, near, [far])
+    return loss

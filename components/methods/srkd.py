@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from components.backbones.backbone import Backbone
+from components.backbones.parts.precision import full_precision
 from components.methods.method import Batch, Distillation, Setting
 from components.methods.parts.cascade import Depth, heads_of, matching_cuts
 from components.methods.parts.taps import example_taps, features_of
@@ -78,14 +79,12 @@ class Srkd(Distillation):
 
     def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""
-        losses: dict[str, Tensor] = {}
         ours = heads_of(network, batch.degraded, self.cuts)
-        if "reconstruction" in self.setting.terms:
-            losses["reconstruction"] = self.setting.to_clean(ours.restore(), batch.clean)
+        losses = self.image_losses(batch, ours.restore)
         if self.levels:
             with torch.no_grad():
                 theirs = heads_of(self.teacher, batch.degraded, self.teacher_cuts)
-            with torch.autocast(batch.degraded.device.type, enabled=False):
+            with full_precision(batch.degraded):
                 pairs = zip(self.levels, features_of(ours), features_of(theirs), strict=True)
                 losses |= {level: self.distance(self.maps(one), self.maps(other)) for level, one, other in pairs}
         return losses

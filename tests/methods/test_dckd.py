@@ -45,8 +45,8 @@ def counted(terms=None, size=3, **changes):
     modules = {"student": student, "teacher": method.setting.teacher.network}
     if method.contrast.history is not None:
         modules["history"] = method.contrast.history
-    if method.contrast.encoder is not None:
-        network = method.contrast.encoder.network
+    if method.contrast.contrast is not None:
+        network = method.contrast.contrast.encoder.network
         modules |= {"encoder": network.encoder.conv_in, "latent": network.encoder.conv_out}
     calls = Calls(**modules)
     method(student, tiny.batch(size=size))
@@ -145,7 +145,7 @@ class TestCost:
 
         setting = tiny.setting(tiny.edsr(), ["reconstruction", "logits", "label_consistency"])
         method = build("method", METHODS, tiny.choice("dckd"), replace(setting, load_encoder=refuse))
-        assert (method.contrast.encoder, method.contrast.history) == (None, None)
+        assert (method.contrast.contrast, method.contrast.history) == (None, None)
 
 
 class TestHistoryNetwork:
@@ -280,9 +280,9 @@ class TestParams:
         for name in ("zero_one", "minus_one_one"):
             student = tiny.edsr()
             method = tiny.make_method(tiny.choice("dckd", ["codes"], encoder_range=name), student)
-            assert isinstance(method.contrast.encoder.network, VqganEncoder)
+            assert isinstance(method.contrast.contrast.encoder.network, VqganEncoder)
             fed = []
-            method.contrast.encoder.network.encoder.conv_in.register_forward_pre_hook(
+            method.contrast.contrast.encoder.network.encoder.conv_in.register_forward_pre_hook(
                 lambda _, x, fed=fed: fed.append(x[0])
             )
             method(student, tiny.batch())

@@ -9,11 +9,10 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from components.auxiliary.feature_space import FeatureSpace
 from components.auxiliary.vqgan import VqganEncoder
 from components.backbones.backbone import Backbone
-from components.methods.method import Batch, Frozen, Setting
-from components.methods.parts.contrast import EncoderRange, check_levels, contrastive, in_range
+from components.methods.method import Batch, Setting
+from components.methods.parts.contrast import Contrast, EncoderRange, in_range
 from components.methods.parts.degradations import Bank, degrade
 from components.run.errors import InputError
 from components.run.params import Params
@@ -93,19 +92,15 @@ class DynamicContrast(nn.Module):
         super().__init__()
         self.seed = setting.seed
         self.history_rule, self.negatives = history, negatives
-        self.tap_weights, self.cross_entropy, self.encoder_range = tap_weights, cross_entropy, encoder_range
-        self._needs_taps = "contrastive" in setting.terms
+        self.cross_entropy = cross_entropy
         self._needs_codes = "codes" in setting.terms
-        self.encoder: Frozen[FeatureSpace] | None = None
+        self.contrast: Contrast | None = None
         self.history: Backbone | None = None
-        if self._needs_taps or self._needs_codes:
-            if setting.load_encoder is None:
-                raise AssertionError("the contrast and the codes need an encoder")
-            self.encoder = setting.load_encoder()
-            check_levels(self.encoder.network, tap_weights)
-            if self._needs_codes and not isinstance(self.encoder.network, VqganEncoder):
+        if setting.terms & self.terms:
+            self.contrast = Contrast(setting.load_encoder, tap_weights, encoder_range)
+            if self._needs_codes and not isinstance(self.contrast.encoder.network, VqganEncoder):
                 raise InputError("weights: codes compares by a codebook, which only a vqgan encoder has: take it out.")
-        if self._needs_taps:
+        if "contrastive" in setting.terms:
             # Registered, unlike the teacher: a resumed run must find it where the killed one left it.
             self.history = copy.deepcopy(setting.student).requires_grad_(False)
         self.train()
@@ -123,14 +118,14 @@ class DynamicContrast(nn.Module):
             label: the teacher's.
         """
         losses: dict[str, Tensor] = {}
-        if self.encoder is None:
+        if self.contrast is None:
             return losses
-        taps, distances = self._encode(restored)
+        taps, distances = self._encode(self.contrast, restored)
         with torch.no_grad():
-            label_taps, label_distances = self._encode(label)
-        if self._needs_taps:
-            negatives = self._negative_taps(batch)
-            losses["contrastive"] = contrastive(taps, label_taps, negatives, self.tap_weights)
+            label_taps, label_distances = self._encode(self.contrast, label)
+        if self.history is not None:
+            negatives = self._negative_taps(self.contrast, self.history, batch)
+            losses["contrastive"] = self.contrast(taps, label_taps, negatives)
         if self._needs_codes:
             losses["codes"] = code_cross_entropy(distances, label_distances, self.cross_entropy)
         return losses
@@ -147,30 +142,22 @@ class DynamicContrast(nn.Module):
             for buffer, current in zip(self.history.buffers(), source.buffers(), strict=True):
                 buffer.copy_(current)
 
-    def _encode(self, image: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        encoder = self._encoder_network()
-        image = in_range(image, self.encoder_range)
+    def _encode(self, contrast: Contrast, image: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The taps of an image, and where the codes are wanted its squared distances to them, else the image."""
+        encoder = contrast.encoder.network
         if isinstance(encoder, VqganEncoder) and self._needs_codes:
-            return encoder.encode(image)
-        return encoder.taps(image), image
+            return encoder.encode(in_range(image, contrast.encoder_range))
+        return contrast.taps(image), image
 
-    def _negative_taps(self, batch: Batch) -> list[tuple[Tensor, ...]]:
-        if self.history is None:
-            raise AssertionError("the contrast needs the history network")
+    def _negative_taps(self, contrast: Contrast, history: Backbone, batch: Batch) -> list[tuple[Tensor, ...]]:
         inputs = [batch.degraded] if self.negatives.clean else []
         inputs += [
             degrade(batch.degraded, self.negatives.bank, batch.seeds, self.seed, batch.step, index)
             for index in range(self.negatives.degraded)
         ]
         with torch.no_grad():
-            images = in_range(self.history(torch.cat(inputs)), self.encoder_range)
-            taps = [tap.chunk(len(inputs)) for tap in self._encoder_network().taps(images)]
+            taps = [tap.chunk(len(inputs)) for tap in contrast.taps(history(torch.cat(inputs)))]
         return list(zip(*taps, strict=True))
-
-    def _encoder_network(self) -> FeatureSpace:
-        if self.encoder is None:
-            raise AssertionError("these terms need the encoder")
-        return self.encoder.network
 
 
 def code_cross_entropy(student: Tensor, teacher: Tensor, kind: CrossEntropy) -> Tensor:

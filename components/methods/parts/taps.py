@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from components.backbones.backbone import Backbone
+from components.backbones.parts.precision import at_least_float32
 from components.methods.parts.cascade import Heads, example_heads
 from components.run.errors import InputError
 
@@ -55,5 +55,4 @@ def equal_sized_taps(student: Backbone, teacher: Backbone, depths: Sequence[floa
 
 def features_of(heads: Heads) -> list[Tensor]:
     """Features at the cuts, shallow to deep; float32 where mixed precision made them coarser."""
-    features = [state.features for state in heads.states]
-    return [feature if feature.dtype == torch.float64 else feature.float() for feature in features]
+    return [at_least_float32(state.features) for state in heads.states]
