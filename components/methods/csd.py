@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from components.backbones.backbone import Backbone
-from components.methods.method import Batch, Distillation, Setting, batch_rows
+from components.methods.method import Batch, Distillation, Setting
+from components.methods.parts.collectives import all_gather_rows
 from components.methods.parts.contrast import TAP_WEIGHTS, Contrast, EncoderRange
 from components.methods.parts.draws import mixed
 from components.run.errors import InputError
@@ -89,9 +90,9 @@ class Csd(Distillation):
     def _negatives(self, contrast: Contrast, network: Backbone, batch: Batch) -> list[list[Tensor]]:
         """Taps of each negative: other samples of the whole batch, enlarged to the size of the restored image."""
         with torch.no_grad():
-            others = F.interpolate(batch_rows(batch.degraded), scale_factor=network.scale, mode="bicubic")
+            others = F.interpolate(all_gather_rows(batch.degraded), scale_factor=network.scale, mode="bicubic")
             taps = contrast.taps(others)
-        chosen = other_samples(batch.seeds, batch_rows(batch.seeds), self.negatives)
+        chosen = other_samples(batch.seeds, all_gather_rows(batch.seeds), self.negatives)
         return [[tap[column] for tap in taps] for column in chosen.T]
 
     def _wide_network(self, wide: dict[str, Any] | None, start: Literal["random", "teacher"]) -> Backbone:

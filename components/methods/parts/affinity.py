@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from components.methods.method import whole_batch
+from components.methods.parts.collectives import all_gather_with_gradient
 from components.methods.parts.pairwise import pairwise_l1
 
 _EPSILON = 1e-8
@@ -31,7 +31,9 @@ def channel(student: Tensor, teacher: Tensor) -> Tensor:
 
 def batch(student: Tensor, teacher: Tensor) -> Tensor:
     """Of the products of every two samples of the whole batch, each row over its norm: `B B` (IA)."""
-    return F.l1_loss(_sample_affinity(whole_batch(student)), _sample_affinity(whole_batch(teacher)))
+    return F.l1_loss(
+        _sample_affinity(all_gather_with_gradient(student)), _sample_affinity(all_gather_with_gradient(teacher))
+    )
 
 
 def fsp(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]) -> Tensor:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from components.auxiliary.feature_space import FeatureSpace
-from components.methods.method import Frozen, batch_mean
+from components.methods.method import Frozen
+from components.methods.parts.collectives import all_reduce_mean
 from components.run.errors import InputError
 
 EncoderRange = Literal["zero_one", "minus_one_one", "zero_255"]
@@ -45,8 +46,8 @@ def contrastive(
     """
     levels = []
     for weight, ours, theirs, others in zip(weights, anchor, positive, zip(*negatives, strict=True), strict=True):
-        near = batch_mean((ours - theirs).abs().float())
-        far = torch.stack([batch_mean((ours - other).abs().float()) for other in others]).sum()
+        near = all_reduce_mean((ours - theirs).abs().float())
+        far = torch.stack([all_reduce_mean((ours - other).abs().float()) for other in others]).sum()
         levels.append(weight * near / (far + _EPSILON))
     return torch.stack(levels).sum()
 
