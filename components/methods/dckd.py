@@ -8,10 +8,10 @@ from torch import Tensor
 
 from components.backbones.backbone import Backbone
 from components.methods.method import IMAGE_TERMS, Batch, Distillation, Setting
+from components.methods.parts.augmentations import Probability, draw_augmentation
 from components.methods.parts.contrast import TAP_WEIGHTS, EncoderRange
 from components.methods.parts.draws import sample_generators
 from components.methods.parts.dynamic_contrast import CrossEntropy, DynamicContrast, History, Negatives
-from components.methods.parts.symmetries import Probability, draw_symmetries
 
 _LABEL_CONSISTENCY_PURPOSE = 1_000
 
@@ -71,7 +71,7 @@ class Dckd(Distillation):
             label = self.teach(batch.degraded)
             return label, label
         generators = sample_generators(batch.seeds, _LABEL_CONSISTENCY_PURPOSE)
-        symmetries = draw_symmetries(generators, self.symmetry_probability, batch.degraded.device)
-        both = self.teach(torch.cat([batch.degraded, symmetries.apply(batch.degraded)]))
+        augmentation = draw_augmentation(generators, self.symmetry_probability, batch.degraded.device)
+        both = self.teach(torch.cat([batch.degraded, augmentation.apply(batch.degraded)]))
         label, changed = both.chunk(2)
-        return label, symmetries.undo(changed)
+        return label, augmentation.undo(changed)

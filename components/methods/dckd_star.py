@@ -6,9 +6,9 @@ from torch import Tensor
 
 from components.backbones.backbone import Backbone
 from components.methods.method import IMAGE_TERMS, Batch, Distillation, Setting
+from components.methods.parts.augmentations import Probability
 from components.methods.parts.contrast import TAP_WEIGHTS, EncoderRange
 from components.methods.parts.dynamic_contrast import CrossEntropy, DynamicContrast, History, Negatives
-from components.methods.parts.symmetries import Probability
 from components.methods.parts.upcycling import Upcycling
 from components.run.params import Positive
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from components.backbones.backbone import Backbone
 from components.methods.method import IMAGE_TERMS, Batch, Distillation, Setting
-from components.methods.parts.symmetries import Probability
+from components.methods.parts.augmentations import Probability
 from components.methods.parts.upcycling import Upcycling
 from components.run.params import Positive
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from components.backbones.backbone import Backbone
 from components.methods.method import IMAGE_TERMS, Batch, Distillation, Setting
+from components.methods.parts.augmentations import Probability
 from components.methods.parts.cascade import Depth, Heads, heads_of, matching_cuts
 from components.methods.parts.draws import generator, sample_generators
 from components.methods.parts.prior_mixers import BlockPriorMixer, FeaturePriorMixer
-from components.methods.parts.symmetries import Probability
 from components.methods.parts.taps import equal_sized_taps
 from components.run.params import Positive
 

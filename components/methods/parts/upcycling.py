@@ -11,12 +11,12 @@ from torch import Tensor
 from components.backbones.backbone import Backbone
 from components.images.bicubic_tensors import resize_batch
 from components.methods.method import Batch, Setting
+from components.methods.parts.augmentations import Probability, draw_augmentation
 from components.methods.parts.draws import generator, sample_generators
-from components.methods.parts.symmetries import Probability, draw_symmetries
 from components.run.errors import InputError
 
 _TILE_PURPOSE = 2_000
-_SYMMETRY_PURPOSE = 3_000
+_AUGMENTATION_PURPOSE = 3_000
 
 
 class Upcycling:
@@ -30,8 +30,8 @@ class Upcycling:
     * `zoom_out_logits = mean|S(x/scale) - T(x/scale)|`
 
     The release undoes a change in the order in which it was made, which is wrong for 4 of the 16 combinations; here
-    the order is reversed (`parts.symmetries`). Its reduction is MATLAB's without rounding, as here; a crop whose side
-    is no multiple of the scale is cut to one.
+    the order is reversed (`parts.augmentations`). Its reduction is MATLAB's without rounding, as here; a crop whose
+    side is no multiple of the scale is cut to one.
 
     Args:
         setting: networks, terms and seed; only those of its terms that are named above are computed.
@@ -79,10 +79,10 @@ class Upcycling:
         generators = [
             generator
             for index in range(self.tiles)
-            for generator in sample_generators(batch.seeds, _SYMMETRY_PURPOSE + index)
+            for generator in sample_generators(batch.seeds, _AUGMENTATION_PURPOSE + index)
         ]
-        symmetries = draw_symmetries(generators, self.symmetry_probability, tiles.device)
-        return F.l1_loss(symmetries.undo(network(symmetries.apply(tiles))), self.teach(tiles))
+        augmentation = draw_augmentation(generators, self.symmetry_probability, tiles.device)
+        return F.l1_loss(augmentation.undo(network(augmentation.apply(tiles))), self.teach(tiles))
 
     def _zoom_out(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
         side = batch.degraded.shape[-1] // network.scale * network.scale
