@@ -23,7 +23,7 @@ class Dckd(Distillation):
 
     * `reconstruction = mean|S(x) - y|`, `logits = mean|S(x) - T(x)|` (equations 2, 3)
     * `contrastive`, `codes`: see `DynamicContrast`
-    * `label_consistency = mean|S(x) - undo(T(change(x)))|`, in the release only
+    * `label_consistency = mean|S(x) - undo(T(change(x)))|`, only in the release
 
     Args:
         setting: networks, terms and seed.
@@ -32,7 +32,7 @@ class Dckd(Distillation):
         tap_weights: weight of each VQGAN level in the contrast, shallow to deep.
         cross_entropy: `released` or `exact`.
         encoder_range: the images fed to the encoder.
-        symmetry_probability: of each change in label consistency; 0.5 as released.
+        symmetry_probability: probability of each change in label consistency; 0.5 as released.
     """
 
     terms: ClassVar[frozenset[str]] = DynamicContrast.terms | IMAGE_TERMS | {"label_consistency"}
@@ -62,11 +62,11 @@ class Dckd(Distillation):
         return losses | contrast
 
     def follow(self, step: int, network: Backbone, average: Backbone) -> None:
-        """Refresh the history network when its interval is over."""
+        """Refresh the history network if its interval has elapsed."""
         self.contrast.follow(step, network, average)
 
     def _labels(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The teacher's image of the input, and of its changed copy, changed back; one pass for both."""
+        """The teacher's image of the input, and that of its augmented copy, undone; one forward pass for both."""
         if "label_consistency" not in self.setting.terms:
             label = self.teach(batch.degraded)
             return label, label

@@ -14,14 +14,14 @@ from components.run.params import Positive
 
 
 class DckdStar(Distillation):
-    """The lower bound of DCKD and the upper bound of DUKD together.
+    """DCKD's lower-bound constraint and DUKD's upper-bound constraint together.
 
     * `reconstruction = mean|S(x) - y|`, `logits = mean|S(x) - T(x)|`
     * `contrastive`, `codes`: see `DynamicContrast`
     * `zoom_in`, `zoom_out_reconstruction`, `zoom_out_logits`: see `Upcycling`
 
-    The paper says that DUKD is incorporated, not how; its release has neither zoom-in nor zoom-out. One step on the
-    weighted sum of all losses is our reading.
+    The paper says that DUKD is incorporated, but not how, and its release has neither zoom-in nor zoom-out. One step on
+    the weighted sum of all losses is our reading.
 
     Args:
         setting: networks, terms and seed.
@@ -55,5 +55,5 @@ class DckdStar(Distillation):
         return losses | self.upcycling(network, batch)
 
     def follow(self, step: int, network: Backbone, average: Backbone) -> None:
-        """Refresh the history network when its interval is over."""
+        """Refresh the history network if its interval has elapsed."""
         self.contrast.follow(step, network, average)

@@ -11,9 +11,9 @@ from components.methods.method import IMAGE_TERMS, Batch, Distillation
 class Logits(Distillation):
     """L1 to the clean image and to the teacher's (DCKD, equations 2 and 3).
 
-    `reconstruction = mean|S(x) - y|`, `logits = mean|S(x) - T(x)|`; the teacher's image is not clamped. Both, here and
-    in every method, are other distances where the student's recipe says so (`Setting.to_clean`, `to_teacher`).
-    The published variants differ in their weights only: `sum` is 1 and 1 (the rows of the DCKD, MiPKD and DUKD
+    `reconstruction = mean|S(x) - y|`, `logits = mean|S(x) - T(x)|`; the teacher's image is not clamped. In every
+    method, the student's recipe can replace the L1 of either loss (`Setting.to_clean`, `to_teacher`).
+    The published variants differ only in their weights: `sum` is 1 and 1 (the rows of the DCKD, MiPKD and DUKD
     tables), `convex` 0.5 and 0.5 (FAKD), `weighted` 5 and 1 (DUKD's main step).
     """
 

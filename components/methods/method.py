@@ -27,10 +27,10 @@ class Batch(NamedTuple):
     Attributes:
         degraded: `B 3 h w` in [0, 1].
         clean: `B 3 h*scale w*scale` in [0, 1].
-        seeds: `B`, int64, one for each sample: whatever a method draws for a sample, it draws from a generator
-            seeded by it, so that a run can resume, and be split over processes, without changing a number.
-        step: number of the training step, from 1; seeds what is drawn once for the whole batch.
-        part: which of the method's parts of that step this is, from 0.
+        seeds: `B`, int64, one per sample: whatever a method draws for a sample comes from a generator seeded with its
+            seed, so that a run can resume, or be split over processes, without changing a number.
+        step: number of the training step, from 1; seeds whatever is drawn once for the whole batch.
+        part: index of this part among the method's parts of the step, from 0.
     """
 
     degraded: Tensor
@@ -41,7 +41,7 @@ class Batch(NamedTuple):
 
 
 class Frozen(Generic[Network]):
-    """Holds a network out of its owner's module tree: never trained, checkpointed, or synchronised.
+    """Keeps a network out of its owner's module tree, so that it is never trained, checkpointed or synchronised.
 
     The network is put into evaluation mode, so that dropout and stochastic depth are off.
     """
@@ -51,26 +51,26 @@ class Frozen(Generic[Network]):
 
 
 def not_given(**_: Any) -> NoReturn:
-    """Stands in a `Setting` for each network that it was made without: an error where a method asks for one."""
-    raise AssertionError("the method needs a network that its setting was made without")
+    """The default of the networks in a `Setting` that were not given: raises as soon as a method asks for one."""
+    raise AssertionError("the method needs a network that was not given in its setting")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a method may build upon. Whoever makes a setting gives what its method needs; the rest may be missing.
+    """Everything a method is built from. Whoever makes a setting provides what its method needs, and may omit the rest.
 
     Attributes:
         student: the network that will be trained, already on its device.
-        terms: names of the losses wanted; the method returns exactly these and computes no others.
+        terms: names of the wanted losses; the method returns exactly these and computes no others.
         seed: seed of the run.
-        teacher: the frozen teacher, on the same device; None where a network is trained without one.
+        teacher: the frozen teacher, on the same device; None if the network is trained without one.
         build: builds another network of the student's architecture with new weights, on the same device; keywords
             replace arguments of the backbone (`build(channels=64)`), an unknown one is an `InputError`.
-        load_encoder: loads the frozen encoder onto that device; only methods that need it call it.
+        load_encoder: loads the frozen encoder onto that device; called only by methods that need it.
         load_committee: likewise the frozen committee of teachers.
         load_privileged: likewise the frozen teacher that sees the clean image.
-        to_clean: distance of the student's image to the clean one, which the losses named `reconstruction` are.
-        to_teacher: distance of the student's image to the teacher's, which the losses named `logits` are.
+        to_clean: distance between the student's image and the clean one; it defines the losses named `reconstruction`.
+        to_teacher: distance between the student's image and the teacher's; it defines the losses named `logits`.
     """
 
     student: Backbone
@@ -86,16 +86,17 @@ class Setting:
 
 
 class Method(nn.Module, ABC, Generic[Network]):
-    """Losses of a network: from the network and a batch to `{name: loss}`, one scalar a name, unweighted.
+    """Losses of a network on a batch: `{name: loss}`, one unweighted scalar per name.
 
     Parameters that a method registers (learnable projections) are trained with the network; parameters without
-    gradient (a history network) and buffers are checkpointed with it. Networks held in `Frozen` belong to neither.
+    gradient (a history network) and buffers are checkpointed with it. Networks held in `Frozen` are neither trained nor
+    checkpointed.
 
     Attributes:
         terms: every loss the method can return.
-        parts: backward passes of a step, each followed by a step of the optimiser; the gradient adds up over them
-            and is cleared after the last. A part returns the losses that belong to it (`Batch.part`), at least one,
-            and uses every trained parameter. All but DUKD as released have one.
+        parts: number of backward passes in a step, each followed by an optimiser step; the gradient accumulates over
+            them and is cleared after the last. A part returns the losses that belong to it (`Batch.part`), at least
+            one, and uses every trained parameter. All methods except DUKD as released have one part.
     """
 
     terms: ClassVar[frozenset[str]]
@@ -106,20 +107,20 @@ class Method(nn.Module, ABC, Generic[Network]):
         """Losses of one batch, by name."""
 
     def follow(self, step: int, network: Network, average: Network) -> None:
-        """Update state that follows the training, after the optimiser's step number `step` (from 1).
+        """Update state that follows the training, after optimiser step number `step` (from 1).
 
         Args:
-            step: number of the step that was just taken.
+            step: number of the step just taken.
             network: the network after it.
             average: the exponential moving average of the network after it.
         """
 
 
 class Distillation(Method[Backbone]):
-    """A distillation method: the losses of a student, in the setting of its teacher.
+    """A distillation method: the losses of a student in its setting (`Setting`).
 
     The weights live in params.yaml; their keys choose the terms, and `forward` returns exactly these, over all parts
-    of a step together. The constructor may give the student other initial weights, where the paper does.
+    of a step together. The constructor may replace the student's initial weights if the paper does.
     """
 
     def __init__(self, setting: Setting) -> None:
@@ -128,7 +129,7 @@ class Distillation(Method[Backbone]):
 
     @property
     def teacher(self) -> Backbone:
-        """The frozen teacher: its parameters have no gradient, but what passes through it may."""
+        """The frozen teacher: its parameters get no gradient, but a gradient may flow through it to its input."""
         return (self.setting.teacher or not_given()).network
 
     def teach(self, image: Tensor) -> Tensor:
@@ -140,15 +141,15 @@ class Distillation(Method[Backbone]):
     def image_losses(
         self, batch: Batch, restore: Callable[[], Tensor], label: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Those of `reconstruction` and `logits` that are wanted; nothing is computed for one that is not.
+        """Those of `reconstruction` and `logits` that are wanted; nothing is computed for the others.
 
-        `reconstruction = to_clean(S(x), y)`, `logits = to_teacher(S(x), T(x))`, of which both distances are
-        `mean|a - b|` unless the student's recipe names others.
+        `reconstruction = to_clean(S(x), y)`, `logits = to_teacher(S(x), T(x))`; both distances are
+        `mean|a - b|` unless the student's recipe names another.
 
         Args:
             batch: the crops.
-            restore: gives the student's image of them, S(x).
-            label: the teacher's, T(x), where the method has it already; else it is computed if `logits` needs it.
+            restore: returns the student's image of them, S(x).
+            label: the teacher's image T(x), if the method already has it; by default computed if `logits` needs it.
         """
         losses: dict[str, Tensor] = {}
         if self.setting.terms & IMAGE_TERMS:

@@ -20,28 +20,30 @@ _OF_FEATURES = frozenset({"kernel", "cross_channel", "cross_spatial"})
 
 
 class Skd(Distillation):
-    """Student's features, as they are and as the teacher's attend to them, near the teacher's in a kernel's space.
+    """Brings the student's features, plain and mixed by cross-attention, near the teacher's in a kernel's space.
 
     With student S, teacher T, degraded x, clean y, features S_f and T_f at the relative depths (arXiv 2501.09321):
 
     * `reconstruction = mean|S(x) - y|`
     * `kernel = sum_k GK(S_f, T_f)`, `cross_channel = sum_k GK(S_fc, T_f)`, `cross_spatial = sum_k GK(S_ft, T_f)`: see
-      `parts.cross_attention`; the paper weighs them a2, a1 a2 and a1 a2
-    * `contrastive`: see `parts.contrast`; pulls S(x) to the positive and away from the bicubically enlarged x, a3
+      `parts.cross_attention`; the paper's weights are a2, a1 a2 and a1 a2
+    * `contrastive`: see `parts.contrast`; pulls S(x) towards the positive and away from the bicubically enlarged x;
+      the paper's weight is a3
 
-    No code was released, and the weights, depths, lambda and sigma are not known. Ours are: these, the normalisation
-    before the attention, the bandwidth, DCKD's ratio of distances in the frozen encoder's space as the contrastive loss
-    with its positive and its negative, and a learnable 1x1 projection of the student where the widths differ.
+    No code was released, and the weights, depths, lambda and sigma are not known. These are ours, and so are the
+    normalisation before the attention, the bandwidth, the contrastive loss with its positive and its negative (DCKD's
+    ratio of distances in the frozen encoder's space), and a learnable 1x1 projection of the student where the widths
+    differ.
 
-    Weights of cross-spatial attention are as many as positions squared: maps of more than `attention_tokens` positions
-    are averaged over squares first, both networks' alike, and compared at that size.
+    Cross-spatial attention has one weight per pair of positions. Maps with more than `attention_tokens` positions are
+    therefore first averaged over squares, in both networks, and compared at that size.
 
     Args:
         setting: networks, terms and seed.
         depths: relative depths of the features compared.
-        temperature: factor of lambda, which is the root of the number of entries.
-        attention_tokens: most positions in the cross-spatial attention; 256 is a map of 16 x 16.
-        positive: `teacher` or `clean` image in the contrast.
+        temperature: factor of lambda, which is the square root of a vector's number of entries.
+        attention_tokens: largest number of positions in the cross-spatial attention; 256 is a map of 16 x 16.
+        positive: which image is the positive of the contrast, the `teacher`'s or the `clean` one.
         tap_weights: weight of each of the encoder's levels, shallow to deep.
         encoder_range: the images fed to the encoder.
     """
@@ -66,7 +68,7 @@ class Skd(Distillation):
         )
         taps = equal_sized_taps(setting.student, self.teacher, depths)
         projections = [projection(tap.student.shape[1], tap.teacher.shape[1]) for tap in taps]
-        # Only what the terms use: every trained parameter must have a gradient in every step.
+        # Only what the wanted losses use: every trained parameter must get a gradient in every step.
         self.projections = nn.ModuleList(projections if setting.terms & _OF_FEATURES else [])
         self.contrast = None
         if "contrastive" in setting.terms:
@@ -95,7 +97,7 @@ class Skd(Distillation):
         return losses
 
     def _compare(self, heads: Heads, taught: Heads) -> dict[str, Tensor]:
-        """Losses of the features, each summed over the depths."""
+        """The feature losses, each summed over the depths."""
         distances: dict[str, list[Tensor]] = {term: [] for term in sorted(_OF_FEATURES & self.setting.terms)}
         pairs = zip(features_of(heads), features_of(taught), self.projections, strict=True)
         for features, teacher, project in pairs:

@@ -66,7 +66,7 @@ def test_a_setting_without_a_network_that_is_needed_is_an_error_of_ours():
     method = METHODS["logits"](Setting(tiny.edsr(), frozenset({"logits"}), seed=0))
     needs = [lambda: method.teacher, *(getattr(method.setting, name) for name in LOADERS)]
     for need in needs:
-        with pytest.raises(AssertionError, match="its setting was made without"):
+        with pytest.raises(AssertionError, match="that was not given in its setting"):
             need()
 
 

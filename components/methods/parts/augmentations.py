@@ -1,4 +1,4 @@
-"""Label-preserving changes of an image, and their exact inverse."""
+"""Label-preserving augmentations of an image, and their exact inverse."""
 
 from typing import Annotated, NamedTuple
 

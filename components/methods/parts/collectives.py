@@ -1,4 +1,4 @@
-"""Reductions and rows of the whole batch, over all processes that share it; one process has it whole already."""
+"""Means and rows of the whole batch, over all processes that share it; a single process already has all of it."""
 
 import torch
 import torch.distributed
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def all_reduce_mean(values: Tensor) -> Tensor:
-    """Mean over all elements and, under distribution, over all processes, with gradient.
+    """Mean over all elements and, in distributed training, over all processes, with gradient.
 
-    A loss that is not linear in means (a ratio of two) must take them over the whole batch, or it would change with
-    the number of processes.
+    A loss that is not linear in means (a ratio of two, say) must take them over the whole batch; otherwise it would
+    depend on the number of processes.
     """
     mean = values.mean()
     if _is_distributed():
@@ -20,9 +20,9 @@ def all_reduce_mean(values: Tensor) -> Tensor:
 
 
 def all_gather_rows(values: Tensor) -> Tensor:
-    """Rows of the whole batch: under distribution those of all processes in the batch's order, without gradient.
+    """Rows of the whole batch, without gradient; in distributed training, those of all processes in the batch's order.
 
-    State that a method keeps of a batch must be made of these, or it would differ between processes.
+    State that a method keeps from a batch must be computed from these; otherwise it would differ between processes.
     """
     rows = values.detach().contiguous()
     if not _is_distributed():
@@ -33,9 +33,9 @@ def all_gather_rows(values: Tensor) -> Tensor:
 
 
 def all_gather_with_gradient(values: Tensor) -> Tensor:
-    """Rows of the whole batch, as `all_gather_rows` gives them, but with gradient to all of them.
+    """Rows of the whole batch as from `all_gather_rows`, but with gradient to all of them.
 
-    A loss that relates samples with one another must be made of these.
+    A loss that relates samples to each other must be computed from these.
     """
     if not _is_distributed():
         return values

@@ -1,4 +1,4 @@
-"""DCKD's own two losses: the contrast with what the student restored a while ago, and the codes of a VQGAN."""
+"""DCKD's own two losses: the contrast with images of an earlier state of the student, and the codes of a VQGAN."""
 
 import copy
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ class History(Params):
     Attributes:
         source: `average` copies from the student's moving average (as released), `student` from the student
             itself (paper, section 3.2).
-        keep: share of the old weights kept at a refresh (alpha; 0.1 in the paper).
-        intervals: steps between refreshes, one for each phase of the training.
-        phase: steps of a phase; the last interval holds for the rest.
+        keep: fraction of the old weights kept at a refresh (alpha; 0.1 in the paper).
+        intervals: steps between refreshes, one interval per phase of the training.
+        phase: steps per phase; the last interval applies to the rest of the training.
     """
 
     source: Literal["average", "student"]
@@ -38,12 +38,12 @@ class History(Params):
 
 
 class Negatives(Params):
-    """The contrast's negatives, all passed through the history network.
+    """The negatives of the contrast, all restored by the history network.
 
     Attributes:
-        degraded: independently degraded copies of the input.
-        clean: whether the input as it is makes one negative more (released: 4 degraded and the clean one; the paper
-            speaks of 5).
+        degraded: number of independently degraded copies of the input.
+        clean: whether the unchanged input is one more negative (released: 4 degraded ones and this one; the paper
+            says 5).
         bank: the degradations.
     """
 
@@ -54,7 +54,7 @@ class Negatives(Params):
     @model_validator(mode="after")
     def _differ_from_the_student(self) -> Self:
         if self.degraded == 0 or max(self.bank.blur, self.bank.resize, self.bank.noise) == 0:
-            # The history network begins as a copy of the student: without degradation every distance is 0 then.
+            # The history network starts as a copy of the student: without degradation, every distance is 0 at first.
             raise ValueError("at least one negative must be degraded, by at least one degradation of probability > 0")
         return self
 
@@ -70,12 +70,12 @@ class DynamicContrast(nn.Module):
     Nothing in it is trained: it is always in evaluation mode.
 
     Args:
-        setting: networks, terms and seed; only those of its terms that are named above are computed.
+        setting: networks, terms and seed; of its terms, only those above are computed here.
         history: how the history network follows the student.
         negatives: how the negatives are made.
         tap_weights: weight of each VQGAN level in the contrast, shallow to deep.
         cross_entropy: `released` or `exact`.
-        encoder_range: the images that are fed to the encoder; `zero_one` as released.
+        encoder_range: the range of the images fed to the encoder; `zero_one` as released.
     """
 
     terms: ClassVar[frozenset[str]] = frozenset({"contrastive", "codes"})
@@ -99,9 +99,9 @@ class DynamicContrast(nn.Module):
         if setting.terms & self.terms:
             self.contrast = Contrast(setting.load_encoder, tap_weights, encoder_range)
             if self._needs_codes and not isinstance(self.contrast.encoder.network, VqganEncoder):
-                raise InputError("weights: codes compares by a codebook, which only a vqgan encoder has: take it out.")
+                raise InputError("weights: codes needs a codebook, which only a vqgan encoder has: take it out.")
         if "contrastive" in setting.terms:
-            # Registered, unlike the teacher: a resumed run must find it where the killed one left it.
+            # Registered, unlike the teacher, so that it is checkpointed and a resumed run continues with it.
             self.history = copy.deepcopy(setting.student).requires_grad_(False)
         self.train()
 
@@ -131,7 +131,7 @@ class DynamicContrast(nn.Module):
         return losses
 
     def follow(self, step: int, network: Backbone, average: Backbone) -> None:
-        """Refresh the history network when its interval is over."""
+        """Refresh the history network if its interval has elapsed."""
         rule = self.history_rule
         if self.history is None or not is_refresh(step, rule.intervals, rule.phase):
             return
@@ -143,7 +143,7 @@ class DynamicContrast(nn.Module):
                 buffer.copy_(current)
 
     def _encode(self, contrast: Contrast, image: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """The taps of an image, and where the codes are wanted its squared distances to them, else the image."""
+        """The taps of an image, and its squared distances to the codes (if unwanted, the image instead)."""
         encoder = contrast.encoder.network
         if isinstance(encoder, VqganEncoder) and self._needs_codes:
             return encoder.encode(in_range(image, contrast.encoder_range))
@@ -163,14 +163,14 @@ class DynamicContrast(nn.Module):
 def code_cross_entropy(student: Tensor, teacher: Tensor, kind: CrossEntropy) -> Tensor:
     """Cross entropy of the student's distribution over the codes to the teacher's (equations 8 and 9).
 
-    A token's probabilities are the softmax of its negated squared distances (the paper's equation 8 lacks the minus).
+    A token's probabilities are the softmax of its negated squared distances (equation 8 lacks the minus sign).
     `exact` is `-sum p_T log p_S`. `released` passes the student's probabilities through a second softmax, as the
     released code does: with 1024 codes that is `6.933 - <p_T, p_S>` to 1e-3, bounded, and the published weight 0.001
-    was tuned with it.
+    was tuned for it.
 
     Args:
         student: squared distances, `tokens codes`.
-        teacher: likewise.
+        teacher: the same, of the teacher.
         kind: `released` or `exact`.
     """
     target = torch.softmax(-teacher.float(), dim=1)
@@ -181,7 +181,8 @@ def code_cross_entropy(student: Tensor, teacher: Tensor, kind: CrossEntropy) -> 
 def is_refresh(step: int, intervals: Sequence[int], phase: int) -> bool:
     """Whether the history network is refreshed after a step (from 1).
 
-    In phase i, steps `i*phase+1 .. (i+1)*phase`, it is every `intervals[i]` steps; the last interval holds on.
+    In phase i, steps `i*phase+1 .. (i+1)*phase`, it is refreshed every `intervals[i]` steps; the last interval applies
+    to all later phases.
     """
     interval = intervals[min((step - 1) // phase, len(intervals) - 1)]
     return step % interval == 0
