@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from components.auxiliary.feature_space import FeatureSpace
+from components.backbones.parts.precision import at_least_float32, full_precision
 
 
 class ResnetBlock(nn.Module):
@@ -152,9 +153,8 @@ class Codebook(nn.Module):
     def distances(self, latent: Tensor) -> Tensor:
         """Squared distance of every position's vector to every code: `B D h w` -> `B*h*w codes`."""
         # Differences of large squares: in bf16 they would be off by several units, and so would be the nearest code.
-        with torch.autocast(latent.device.type, enabled=False):
-            tokens = latent.permute(0, 2, 3, 1).reshape(-1, latent.shape[1])
-            tokens = tokens.float() if tokens.dtype == torch.bfloat16 else tokens
+        with full_precision(latent):
+            tokens = at_least_float32(latent).permute(0, 2, 3, 1).reshape(-1, latent.shape[1])
             codes = self.embedding.weight
             return tokens.pow(2).sum(1, keepdim=True) + codes.pow(2).sum(1) - 2 * tokens @ codes.t()
 

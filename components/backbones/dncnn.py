@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from components.backbones.backbone import Backbone, State
 from components.backbones.parts.layouts import Layout, Tensors
-from components.backbones.parts.luma import autocast_device, to_gray, to_luma
+from components.backbones.parts.luma import to_gray, to_luma
+from components.backbones.parts.precision import full_precision
 from components.run.errors import InputError
 from components.run.params import Positive
 
@@ -63,7 +64,7 @@ class DnCnn(Backbone):
         That convolution is in full precision under autocast too: an image in bf16's 8 bits costs 0.1 dB and more.
         """
         seen = to_gray(to_luma(image)) if self.gray else image
-        with torch.autocast(autocast_device(image), enabled=False):
+        with full_precision(image):
             features = self.model[0](seen)
         return State(self.model[1](features), (image,))
 

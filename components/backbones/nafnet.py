@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from components.backbones.backbone import Backbone, State
-from components.backbones.parts.precision import at_least_single
+from components.backbones.parts.precision import at_least_float32
 from components.run.errors import InputError
 from components.run.params import Positive
 
@@ -51,7 +51,7 @@ class MeanOfChannels(nn.Module):
         if self.window is None or self.training:
             return F.adaptive_avg_pool2d(features, 1)
         # Sums over a whole image are too long for half precision.
-        return local_means(at_least_single(features), self.window)
+        return local_means(at_least_float32(features), self.window)
 
 
 class ChannelNorm(nn.Module):

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from components.backbones.backbone import Backbone, State
 from components.backbones.parts.head_body_tail import ColourShift, conv3x3, upsampler
-from components.backbones.parts.precision import at_least_single, without_autocast
+from components.backbones.parts.precision import at_least_float32, full_precision
 from components.run.errors import InputError
 from components.run.params import Positive
 
@@ -58,8 +58,8 @@ class SecondOrderAttention(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """`B C h w` -> `B C h w`."""
-        with without_autocast(features):
-            means = matrix_root(covariance(_middle(at_least_single(features)))).mean(1)
+        with full_precision(features):
+            means = matrix_root(covariance(_middle(at_least_float32(features)))).mean(1)
         weights: Tensor = self.conv_du(means[:, :, None, None])
         return features * weights
 
@@ -83,8 +83,8 @@ class NonLocal(nn.Module):
         """`B C h w` -> `B C h w`."""
         height, width = features.shape[2:]
         top, left = height // 2, width // 2
-        with without_autocast(features):  # bf16 would round logits of hundreds to whole numbers
-            features = at_least_single(features)
+        with full_precision(features):  # bf16 would round logits of hundreds to whole numbers
+            features = at_least_float32(features)
             asked = torch.cat([self.theta(features), self.phi(features), self.g(features)], dim=1)
             attended = [
                 torch.cat([_attend(quarter) for quarter in torch.split(half, [left, width - left], dim=3)], dim=3)

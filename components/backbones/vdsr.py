@@ -2,13 +2,13 @@
 
 from typing import Annotated
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from components.backbones.backbone import State
-from components.backbones.parts.luma import LumaBackbone, autocast_device
+from components.backbones.parts.luma import LumaBackbone
+from components.backbones.parts.precision import full_precision
 from components.run.params import Positive
 
 
@@ -59,7 +59,7 @@ class Vdsr(LumaBackbone):
         The first convolution is in full precision under autocast too: luma in bf16's 8 bits costs 0.1 dB.
         """
         enlarged = self.enlarge(luma)
-        with torch.autocast(autocast_device(luma), enabled=False):
+        with full_precision(luma):
             features: Tensor = self.input(enlarged)
         return State(F.relu(features), (enlarged,))
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from components.backbones.tiling import Span, restored_bands
-from components.exporting.opening import Network
+from components.exporting.opening import Restorer
 from components.images.manifest import Entry
 from components.images.metrics import quantise
 from components.images.pixels import Degraded, to_float
@@ -20,7 +20,7 @@ from components.telemetry.progress import progress
 _DIGITS = 3
 
 
-def restore_image(network: Network, degraded: Degraded) -> Image:
+def restore_image(network: Restorer, degraded: Degraded) -> Image:
     """Restore an image of any size and round it to 8 bits, in tiles where it is large."""
     image = torch.from_numpy(to_float(degraded)).permute(2, 0, 1).unsqueeze(0)
     height, width = degraded.shape[:2]
@@ -33,7 +33,7 @@ def restore_image(network: Network, degraded: Degraded) -> Image:
 
 
 def measure_variants(
-    variants: Mapping[str, Network], entries: Sequence[Entry], raw: Path, task: Task
+    variants: Mapping[str, Restorer], entries: Sequence[Entry], raw: Path, task: Task
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Measure several variants of one network on the test images.
 

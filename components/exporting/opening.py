@@ -12,7 +12,7 @@ from components.exporting.session import OnnxNetwork
 from components.run.errors import InputError
 
 
-class Network(Protocol):
+class Restorer(Protocol):
     """Restores one image, `1 3 h w` in [0, 1] -> `1 3 h*scale w*scale`, not clamped."""
 
     scale: int
@@ -40,7 +40,7 @@ class TorchNetwork:
             return run_padded(self._network, image)
 
 
-def open_network(path: Path, device: str = "cpu", threads: int = 0) -> Network:
+def open_network(path: Path, device: str = "cpu", threads: int = 0) -> Restorer:
     """Open a network by its file's ending: `.safetensors` (torch) or `.onnx` (ONNX Runtime).
 
     Args:

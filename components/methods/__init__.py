@@ -1,4 +1,4 @@
-"""Distillation methods, one a file. To add one: its file, a line here, and its entry in params.yaml."""
+"""Distillation methods, one per file. To add one: write its file, a line here, and its entry in params.yaml."""
 
 from typing import Annotated, Self
 
@@ -39,9 +39,9 @@ METHODS: dict[str, type[Distillation]] = {
 
 
 class MethodChoice(Choice):
-    """A method of the table, the weight of each of its losses, and its other arguments, checked.
+    """A method of the table with the weight of each of its losses and its other arguments, all validated.
 
-    A loss without a weight, or with one of null, is not computed.
+    A loss that has no weight, or whose weight is null, is not computed.
     """
 
     weights: Annotated[dict[str, float], BeforeValidator(without_nulls)] = Field(min_length=1)
@@ -56,10 +56,10 @@ class MethodChoice(Choice):
 
 
 def build_method(choice: MethodChoice, setting: Setting) -> Distillation:
-    """Build the method that params name in its setting.
+    """Build the method that the params name, in its setting.
 
     Raises:
-        InputError: the setting does not suit the method; the message begins with the key in params.yaml.
+        InputError: the method can't be built in this setting; the message begins with the key in params.yaml.
     """
     try:
         return build("method", METHODS, choice, setting)

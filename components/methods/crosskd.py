@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from components.backbones.backbone import Backbone
-from components.methods.method import Batch, Distillation, Setting
+from components.methods.method import IMAGE_TERMS, Batch, Distillation, Setting
 from components.methods.parts.cascade import Bridge, Depth, Heads, example_heads, finish, heads_of, matching_cuts
 from components.run.errors import InputError
 
@@ -17,29 +17,30 @@ _CASCADES = frozenset({"student_teacher", "teacher_student"})
 
 
 class CrossKd(Distillation):
-    """Halves of the student and of the frozen teacher, joined both ways (cross-cascade, ours).
+    """The student's head followed by the frozen teacher's tail, and the reverse (cross-cascade, ours).
 
     The paper cascades parts of the student with parts of the frozen teacher, so that the teacher's parameters
-    supervise the student directly. No code was released, and only its abstract can be had: the cut points, the
-    targets and the weights are ours. With student S, teacher T, degraded x, clean y, both networks cut into head and
-    tail at the same relative depths k, and a target t:
+    supervise the student directly. No code was released and we could only obtain the abstract, so the cut points,
+    the targets and the weights are ours. With student S, teacher T, degraded x, clean y, both networks cut into head
+    and tail at the same relative depths k, and a target t:
 
     * `reconstruction = mean|S(x) - y|`, `logits = mean|S(x) - T(x)|`
     * `student_teacher = sum_k mean|T_tail,k(S_head,k(x)) - t|`: the gradient passes through the teacher's tail
     * `teacher_student = sum_k mean|S_tail,k(T_head,k(x)) - t|`
 
-    A tail gets what else it needs (the global skip, an encoder's skips) from the head that it continues, not from its
-    own network: a cascade is one network, and a teacher's tail that saw the teacher's own skip would restore much of
-    the image past the student's head. Where the networks' widths differ, learnable 1x1 projections lie at the cut
-    (ours); the published tables have equal widths, without any.
+    Besides features, a tail needs context (the global skip, an encoder's skips). It gets it from the head that it
+    continues, not from its own network: a cascade is one network, and a teacher's tail with access to the teacher's
+    own skip could restore much of the image while bypassing the student's head. If the networks' widths differ,
+    learnable 1x1 projections are inserted at the cut (ours); the networks in the published tables have equal widths
+    and need none.
 
     Args:
         setting: networks, terms and seed.
-        depths: relative depths at which both networks are cut.
+        depths: the relative depths at which both networks are cut.
         target: `clean` compares the cascades' images with y, `teacher` with T(x).
     """
 
-    terms: ClassVar[frozenset[str]] = _CASCADES | {"reconstruction", "logits"}
+    terms: ClassVar[frozenset[str]] = _CASCADES | IMAGE_TERMS
 
     def __init__(
         self,
@@ -60,7 +61,7 @@ class CrossKd(Distillation):
                 into_student.append(Bridge(theirs, ours))
             except InputError as error:
                 raise InputError(f"depths: {depth:g}: {error}") from None
-        # Only what a term uses: every trained parameter must have a gradient in every step.
+        # Only the projections that a wanted loss uses: every trained parameter must get a gradient in every step.
         self.into_teacher = nn.ModuleList(into_teacher if "student_teacher" in setting.terms else [])
         self.into_student = nn.ModuleList(into_student if "teacher_student" in setting.terms else [])
 
@@ -78,12 +79,7 @@ class CrossKd(Distillation):
         target = batch.clean if label is None or self.target == "clean" else label
         if wanted - {"teacher_student"}:
             heads = heads_of(network, batch.degraded, self.student_cuts)
-            if wanted & {"reconstruction", "logits"}:
-                restored = heads.restore()
-                if "reconstruction" in wanted:
-                    losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
-                if "logits" in wanted and label is not None:
-                    losses["logits"] = self.setting.to_teacher(restored, label)
+            losses |= self.image_losses(batch, heads.restore, label)
             if "student_teacher" in wanted:
                 losses["student_teacher"] = _cascaded(heads, self.into_teacher, self.teacher, self.teacher_cuts, target)
         if "teacher_student" in wanted:
@@ -92,6 +88,6 @@ class CrossKd(Distillation):
 
 
 def _cascaded(heads: Heads, bridges: nn.ModuleList, tail: Backbone, cuts: Sequence[int], target: Tensor) -> Tensor:
-    """Sum over the cuts of the distance between what `tail` restores from another network's head and the target."""
+    """Sum over the cuts of the L1 between the target and what `tail` restores from another network's head."""
     images = [finish(tail, bridge(state), cut) for state, bridge, cut in zip(heads.states, bridges, cuts, strict=True)]
     return torch.stack([F.l1_loss(image, target) for image in images]).sum()

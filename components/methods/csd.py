@@ -8,36 +8,38 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from components.backbones.backbone import Backbone
-from components.methods.method import Batch, Distillation, Setting, batch_rows
-from components.methods.parts.contrast import EncoderRange, check_levels, contrastive, in_range
+from components.methods.method import Batch, Distillation, Setting
+from components.methods.parts.collectives import all_gather_rows
+from components.methods.parts.contrast import TAP_WEIGHTS, Contrast, EncoderRange
 from components.methods.parts.draws import mixed
 from components.run.errors import InputError
 from components.run.params import Positive
 
 
 class Csd(Distillation):
-    """The student is the first channels of every layer of a wide network, which is trained with it and teaches it.
+    """The student is a slice, the first channels of every layer, of a wide network trained with it as its teacher.
 
     With student S, wide network T (the same weights and more), clean image y, degraded x, features f_l:
 
     * `reconstruction = mean|S(x) - y|`, `wide_reconstruction = mean|T(x) - y|`
     * `contrastive = sum_l w_l mean|f_l(T(x)) - f_l(S(x))| / mean sum_j |f_l(n_j) - f_l(S(x))|`, without gradient
-      through T(x) and the negatives n_j: other samples of the batch, upsampled bicubically
+      through T(x) or the negatives n_j, which are other samples of the batch, upsampled bicubically
 
-    The release weighs the contrast by 200 beside images of 0..255, which is 200/255 here. It takes as negatives the
-    first samples of the batch, the same for all, so that a sample may be its own; here each sample gets others, by an
-    order that its seed gives.
+    The release weighs the contrast by 200 for images in 0..255, which corresponds to 200/255 here. It takes the first
+    samples of the batch as the negatives of every sample, so that a sample can be its own negative; here each sample
+    gets other samples, in an order that depends on its seed.
 
-    Only `reconstruction` with `start: teacher` is the control arm: a slice of the teacher, trained by L1 alone, has
+    `reconstruction` alone with `start: teacher` is the control arm: a slice of the teacher trained by L1 alone achieves
     nearly all of CSD's gain.
 
     Args:
         setting: networks, terms and seed.
-        wide: arguments in which the wide network differs from the student (`{channels: 256}`); not for `teacher`.
-        start: `random`: both begin untrained, as published. `teacher`: the wide network is the task's teacher, and
+        wide: the arguments in which the wide network differs from the student (`{channels: 256}`); must be null
+            if `start` is `teacher`.
+        start: `random`: both start untrained, as published. `teacher`: the wide network is the task's teacher, and
             the student its slice.
-        negatives: for each sample; 10 as released. A smaller batch has as many as it has other samples.
-        tap_weights: of the features, shallow to deep.
+        negatives: how many each sample gets; 10 as released. In a smaller batch, all other samples are used.
+        tap_weights: weight of each feature level, shallow to deep.
         encoder_range: the images that are fed to the encoder; the release feeds 0..255 to VGG19.
     """
 
@@ -49,26 +51,23 @@ class Csd(Distillation):
         wide: dict[str, Any] | None = None,
         start: Literal["random", "teacher"] = "random",
         negatives: Positive = 10,
-        tap_weights: tuple[float, ...] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0),
+        tap_weights: tuple[float, ...] = TAP_WEIGHTS,
         encoder_range: EncoderRange = "zero_255",
     ) -> None:
         super().__init__(setting)
-        self.negatives, self.tap_weights, self.encoder_range = negatives, tap_weights, encoder_range
-        network = _wide_network(setting, wide, start)
+        self.negatives = negatives
+        network = self._wide_network(wide, start)
         _check_slice(setting.student, network)
         if start == "teacher":
             with torch.no_grad():
                 for name, narrow in setting.student.named_parameters():
                     narrow.copy_(network.get_parameter(name)[_corner(narrow)])
-        self.encoder = None
+        self.contrast = None
         if "contrastive" in setting.terms:
-            if setting.load_encoder is None:
-                raise AssertionError("the contrast needs an encoder")
-            self.encoder = setting.load_encoder()
-            check_levels(self.encoder.network, tap_weights)
-        # Its first channels stay unused: those of the student stand in for them.
+            self.contrast = Contrast(setting.load_encoder, tap_weights, encoder_range)
+        # Its own first channels are never used: the student's parameters take their place.
         self.wide = network if setting.terms - {"reconstruction"} else None
-        for name, narrow in setting.student.named_parameters():  # what the student does not train, neither does it
+        for name, narrow in setting.student.named_parameters():  # what is frozen in the student is frozen here too
             trained = narrow.requires_grad and "wide_reconstruction" in setting.terms
             network.get_parameter(name).requires_grad_(trained)
 
@@ -76,57 +75,61 @@ class Csd(Distillation):
         """Losses of one batch."""
         wanted = self.setting.terms
         restored = network(batch.degraded)
-        losses: dict[str, Tensor] = {}
-        if "reconstruction" in wanted:
-            losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
+        losses = self.image_losses(batch, lambda: restored)
         if self.wide is not None:
             with torch.set_grad_enabled("wide_reconstruction" in wanted):
-                taught = self._through_wide(network, batch.degraded)
+                taught = through_wide(self.wide, network, batch.degraded)
             if "wide_reconstruction" in wanted:
                 losses["wide_reconstruction"] = self.setting.to_clean(taught, batch.clean)
-            if "contrastive" in wanted:
-                losses["contrastive"] = self._contrast(network.scale, restored, taught.detach(), batch)
+            if self.contrast is not None:
+                anchor = self.contrast.taps(restored)
+                with torch.no_grad():
+                    positive = self.contrast.taps(taught)
+                losses["contrastive"] = self.contrast(anchor, positive, self._negatives(self.contrast, network, batch))
         return losses
 
-    def _through_wide(self, network: Backbone, image: Tensor) -> Tensor:
-        """The wide network's image, with the student's weights in their place."""
-        if self.wide is None:
-            raise AssertionError("these terms need the wide network")
-        weights: dict[str, Tensor] = {}
-        shared = dict(network.named_parameters())
-        for name, parameter in self.wide.named_parameters():
-            whole = parameter.clone()
-            whole[_corner(shared[name])] = shared[name]
-            weights[name] = whole
-        restored: Tensor = torch.func.functional_call(self.wide, weights, (image,))
-        return restored
-
-    def _contrast(self, scale: int, restored: Tensor, taught: Tensor, batch: Batch) -> Tensor:
-        if self.encoder is None:
-            raise AssertionError("the contrast needs an encoder")
-        encoder = self.encoder.network
-        anchor = encoder.taps(in_range(restored, self.encoder_range))
+    def _negatives(self, contrast: Contrast, network: Backbone, batch: Batch) -> list[list[Tensor]]:
+        """Taps of each negative: other samples of the whole batch, enlarged to the size of the restored image."""
         with torch.no_grad():
-            positive = encoder.taps(in_range(taught, self.encoder_range))
-            others = F.interpolate(batch_rows(batch.degraded), scale_factor=scale, mode="bicubic")
-            taps = encoder.taps(in_range(others, self.encoder_range))
-        chosen = other_samples(batch.seeds, batch_rows(batch.seeds), self.negatives)
-        negatives = [[tap[column] for tap in taps] for column in chosen.T]
-        return contrastive(anchor, positive, negatives, self.tap_weights)
+            others = F.interpolate(all_gather_rows(batch.degraded), scale_factor=network.scale, mode="bicubic")
+            taps = contrast.taps(others)
+        chosen = other_samples(batch.seeds, all_gather_rows(batch.seeds), self.negatives)
+        return [[tap[column] for tap in taps] for column in chosen.T]
+
+    def _wide_network(self, wide: dict[str, Any] | None, start: Literal["random", "teacher"]) -> Backbone:
+        if start == "teacher":
+            if wide is not None:
+                raise InputError("wide: the teacher is the wide network if start is teacher: take it out.")
+            return copy.deepcopy(self.teacher).train()
+        if wide is None:
+            raise InputError("wide: missing; write in which arguments the wide network differs, like {channels: 256}.")
+        return self.setting.build(**wide)
+
+
+def through_wide(wide: Backbone, student: Backbone, image: Tensor) -> Tensor:
+    """The wide network's image, with the student's weights in place of its own first channels."""
+    weights: dict[str, Tensor] = {}
+    shared = dict(student.named_parameters())
+    for name, parameter in wide.named_parameters():
+        whole = parameter.clone()
+        whole[_corner(shared[name])] = shared[name]
+        weights[name] = whole
+    restored: Tensor = torch.func.functional_call(wide, weights, (image,))
+    return restored
 
 
 def other_samples(seeds: Tensor, everyone: Tensor, count: int) -> Tensor:
-    """For each sample the places of `count` others among `everyone`, in an order of its own; fewer if there are fewer.
+    """For each sample, the indices in `everyone` of `count` other samples, or of all others if there are fewer.
 
-    The choice depends on the seeds alone: not on the order of the batch, nor on the processes it is split over.
+    The choice depends on the seeds alone, not on the order of the batch or the processes that it is split over.
 
     Args:
-        seeds: `B`, of this process's samples.
-        everyone: seeds of the whole batch, of which they are part.
-        count: how many.
+        seeds: `B`, the seeds of this process's samples.
+        everyone: the seeds of the whole batch, which include `seeds`.
+        count: how many other samples to choose.
 
     Raises:
-        InputError: the batch is a single sample.
+        InputError: the batch has only one sample.
     """
     others = everyone.tolist()
     if len(others) < 2:
@@ -138,22 +141,8 @@ def other_samples(seeds: Tensor, everyone: Tensor, count: int) -> Tensor:
     return torch.tensor(chosen, device=everyone.device)
 
 
-def _wide_network(setting: Setting, wide: dict[str, Any] | None, start: Literal["random", "teacher"]) -> Backbone:
-    if start == "teacher":
-        if wide is not None:
-            raise InputError("wide: the teacher is the wide network where start is teacher: take it out.")
-        if setting.teacher is None:
-            raise AssertionError("Csd needs a teacher to start from")
-        return copy.deepcopy(setting.teacher.network).train()
-    if wide is None:
-        raise InputError("wide: missing; write in which arguments the wide network differs, like {channels: 256}.")
-    if setting.build is None:
-        raise AssertionError("Csd needs to build its wide network")
-    return setting.build(**wide)
-
-
 def _check_slice(student: Backbone, wide: Backbone) -> None:
-    """Refuse a student that is no slice of the wide network."""
+    """Raise an `InputError` if the student is not a slice of the wide network."""
     ours = {name: tuple(value.shape) for name, value in student.named_parameters()}
     theirs = {name: tuple(value.shape) for name, value in wide.named_parameters()}
     if ours.keys() != theirs.keys():
@@ -168,5 +157,5 @@ def _check_slice(student: Backbone, wide: Backbone) -> None:
 
 
 def _corner(narrow: Tensor) -> tuple[slice, ...]:
-    """Where the student's parameter lies in the wide network's."""
+    """The part of the wide network's parameter that the student's parameter occupies."""
     return tuple(slice(side) for side in narrow.shape)

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from components.backbones.backbone import Backbone
-from components.methods.method import Batch, Distillation, Setting
-from components.methods.parts.contrast import EncoderRange
+from components.methods.method import IMAGE_TERMS, Batch, Distillation, Setting
+from components.methods.parts.augmentations import Probability, draw_augmentation
+from components.methods.parts.contrast import TAP_WEIGHTS, EncoderRange
 from components.methods.parts.draws import sample_generators
 from components.methods.parts.dynamic_contrast import CrossEntropy, DynamicContrast, History, Negatives
-from components.methods.parts.symmetries import Probability, draw_symmetries
 
 _LABEL_CONSISTENCY_PURPOSE = 1_000
 
@@ -23,7 +23,7 @@ class Dckd(Distillation):
 
     * `reconstruction = mean|S(x) - y|`, `logits = mean|S(x) - T(x)|` (equations 2, 3)
     * `contrastive`, `codes`: see `DynamicContrast`
-    * `label_consistency = mean|S(x) - undo(T(change(x)))|`, in the release only
+    * `label_consistency = mean|S(x) - undo(T(change(x)))|`, only in the release
 
     Args:
         setting: networks, terms and seed.
@@ -32,17 +32,17 @@ class Dckd(Distillation):
         tap_weights: weight of each VQGAN level in the contrast, shallow to deep.
         cross_entropy: `released` or `exact`.
         encoder_range: the images fed to the encoder.
-        symmetry_probability: of each change in label consistency; 0.5 as released.
+        symmetry_probability: probability of each change in label consistency; 0.5 as released.
     """
 
-    terms: ClassVar[frozenset[str]] = DynamicContrast.terms | {"reconstruction", "logits", "label_consistency"}
+    terms: ClassVar[frozenset[str]] = DynamicContrast.terms | IMAGE_TERMS | {"label_consistency"}
 
     def __init__(
         self,
         setting: Setting,
         history: History,
         negatives: Negatives,
-        tap_weights: tuple[float, ...] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0),
+        tap_weights: tuple[float, ...] = TAP_WEIGHTS,
         cross_entropy: CrossEntropy = "released",
         encoder_range: EncoderRange = "zero_one",
         symmetry_probability: Probability = 0.5,
@@ -53,30 +53,25 @@ class Dckd(Distillation):
 
     def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""
-        wanted = self.setting.terms
         restored = network(batch.degraded)
         label, consistent_label = self._labels(batch)
-        losses: dict[str, Tensor] = {}
-        if "reconstruction" in wanted:
-            losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
-        if "logits" in wanted:
-            losses["logits"] = self.setting.to_teacher(restored, label)
-        if "label_consistency" in wanted:
+        losses = self.image_losses(batch, lambda: restored, label)
+        if "label_consistency" in self.setting.terms:
             losses["label_consistency"] = F.l1_loss(restored, consistent_label)
         contrast: dict[str, Tensor] = self.contrast(batch, restored, label)
         return losses | contrast
 
     def follow(self, step: int, network: Backbone, average: Backbone) -> None:
-        """Refresh the history network when its interval is over."""
+        """Refresh the history network if its interval has elapsed."""
         self.contrast.follow(step, network, average)
 
     def _labels(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The teacher's image of the input, and of its changed copy, changed back; one pass for both."""
+        """The teacher's image of the input, and that of its augmented copy, undone; one forward pass for both."""
         if "label_consistency" not in self.setting.terms:
             label = self.teach(batch.degraded)
             return label, label
         generators = sample_generators(batch.seeds, _LABEL_CONSISTENCY_PURPOSE)
-        symmetries = draw_symmetries(generators, self.symmetry_probability, batch.degraded.device)
-        both = self.teach(torch.cat([batch.degraded, symmetries.apply(batch.degraded)]))
+        augmentation = draw_augmentation(generators, self.symmetry_probability, batch.degraded.device)
+        both = self.teach(torch.cat([batch.degraded, augmentation.apply(batch.degraded)]))
         label, changed = both.chunk(2)
-        return label, symmetries.undo(changed)
+        return label, augmentation.undo(changed)

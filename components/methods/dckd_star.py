@@ -5,43 +5,38 @@ from typing import ClassVar
 from torch import Tensor
 
 from components.backbones.backbone import Backbone
-from components.methods.method import Batch, Distillation, Setting
-from components.methods.parts.contrast import EncoderRange
+from components.methods.method import IMAGE_TERMS, Batch, Distillation, Setting
+from components.methods.parts.augmentations import Probability
+from components.methods.parts.contrast import TAP_WEIGHTS, EncoderRange
 from components.methods.parts.dynamic_contrast import CrossEntropy, DynamicContrast, History, Negatives
-from components.methods.parts.symmetries import Probability
 from components.methods.parts.upcycling import Upcycling
 from components.run.params import Positive
 
 
 class DckdStar(Distillation):
-    """The lower bound of DCKD and the upper bound of DUKD together.
+    """DCKD's lower-bound constraint and DUKD's upper-bound constraint together.
 
     * `reconstruction = mean|S(x) - y|`, `logits = mean|S(x) - T(x)|`
     * `contrastive`, `codes`: see `DynamicContrast`
     * `zoom_in`, `zoom_out_reconstruction`, `zoom_out_logits`: see `Upcycling`
 
-    The paper says that DUKD is incorporated, not how; its release has neither zoom-in nor zoom-out. One step on the
-    weighted sum of all losses is our reading.
+    The paper says that DUKD is incorporated, but not how, and its release has neither zoom-in nor zoom-out. One step on
+    the weighted sum of all losses is our reading.
 
     Args:
         setting: networks, terms and seed.
-        history: how the history network follows the student.
-        negatives: how the negatives are made.
-        tap_weights: weight of each VQGAN level in the contrast, shallow to deep.
-        cross_entropy: `released` or `exact`.
-        encoder_range: the images fed to the encoder.
-        tiles: tiles of a clean crop taken for zoom-in.
-        symmetry_probability: of each change of a tile.
+        history, negatives, tap_weights, cross_entropy, encoder_range: see `DynamicContrast`.
+        tiles, symmetry_probability: see `Upcycling`.
     """
 
-    terms: ClassVar[frozenset[str]] = DynamicContrast.terms | Upcycling.terms | {"reconstruction", "logits"}
+    terms: ClassVar[frozenset[str]] = DynamicContrast.terms | Upcycling.terms | IMAGE_TERMS
 
     def __init__(
         self,
         setting: Setting,
         history: History,
         negatives: Negatives,
-        tap_weights: tuple[float, ...] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0),
+        tap_weights: tuple[float, ...] = TAP_WEIGHTS,
         cross_entropy: CrossEntropy = "released",
         encoder_range: EncoderRange = "zero_one",
         tiles: Positive = 1,
@@ -56,13 +51,9 @@ class DckdStar(Distillation):
         losses: dict[str, Tensor] = {}
         if self.setting.terms - Upcycling.terms:
             restored, label = network(batch.degraded), self.teach(batch.degraded)
-            if "reconstruction" in self.setting.terms:
-                losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
-            if "logits" in self.setting.terms:
-                losses["logits"] = self.setting.to_teacher(restored, label)
-            losses |= self.contrast(batch, restored, label)
+            losses = self.image_losses(batch, lambda: restored, label) | self.contrast(batch, restored, label)
         return losses | self.upcycling(network, batch)
 
     def follow(self, step: int, network: Backbone, average: Backbone) -> None:
-        """Refresh the history network when its interval is over."""
+        """Refresh the history network if its interval has elapsed."""
         self.contrast.follow(step, network, average)

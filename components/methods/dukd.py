@@ -5,31 +5,31 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from components.backbones.backbone import Backbone
-from components.methods.method import Batch, Distillation, Setting
-from components.methods.parts.symmetries import Probability
+from components.methods.method import IMAGE_TERMS, Batch, Distillation, Setting
+from components.methods.parts.augmentations import Probability
 from components.methods.parts.upcycling import Upcycling
 from components.run.params import Positive
 
 
 class Dukd(Distillation):
-    """Logits, and the same student on upcycled crops.
+    """Logits distillation, plus losses of the same student on upcycled crops.
 
     * `reconstruction = mean|S(x) - y|`, `logits = mean|S(x) - T(x)|`
     * `zoom_in`, `zoom_out_reconstruction`, `zoom_out_logits`: see `Upcycling`
 
-    The published configurations differ in their weights (EDSR 5 and 1 for reconstruction and logits, the zoom-out
-    alike; RCAN x2, x4 1 and 1 without zoom-out) and in `symmetry_probability` (0.3, for RCAN x2, x4 0).
+    The published configurations differ in their weights (EDSR: 5 and 1 for reconstruction and logits, and the same for
+    zoom-out; RCAN x2 and x4: 1 and 1, without zoom-out) and in `symmetry_probability` (0.3; for RCAN x2 and x4, 0).
 
     Args:
         setting: networks, terms and seed.
-        tiles: tiles of a clean crop taken for zoom-in; 1 as released (EDSR x2: 2).
-        symmetry_probability: of each change of a tile.
-        optimiser_steps: 1 sums all losses (the paper's objective). 2 is the release: first a step on reconstruction
-            and logits, then, without clearing their gradient, another on the sum of both and the upcycled losses. Its
-            iterations are dearer than other methods'.
+        tiles: how many tiles of a clean crop zoom-in uses; 1 as released (EDSR x2: 2).
+        symmetry_probability: probability of each change of a tile.
+        optimiser_steps: 1 sums all losses (the paper's objective). 2 follows the release: first a step on
+            reconstruction and logits, then, without clearing their gradient, a second step on the sum of both and the
+            upcycled losses. Its iterations cost more than those of other methods.
     """
 
-    terms: ClassVar[frozenset[str]] = Upcycling.terms | {"reconstruction", "logits"}
+    terms: ClassVar[frozenset[str]] = Upcycling.terms | IMAGE_TERMS
 
     def __init__(
         self,
@@ -40,24 +40,15 @@ class Dukd(Distillation):
     ) -> None:
         super().__init__(setting)
         self.upcycling = Upcycling(setting, self.teach, tiles, symmetry_probability)
-        # A part without a loss would have no gradient to take a step by.
-        both = self.upcycling.terms_wanted and setting.terms - Upcycling.terms
+        # A part without a loss would have no gradient to step along.
+        both = setting.terms & Upcycling.terms and setting.terms & IMAGE_TERMS
         self.parts = optimiser_steps if both else 1
 
     def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
-        """Losses of one batch, or of one of its parts: first the plain ones, then the upcycled ones."""
-        if self.parts == 1:
-            return self._plain(network, batch) | self.upcycling(network, batch)
-        return self._plain(network, batch) if batch.part == 0 else self.upcycling(network, batch)
-
-    def _plain(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
-        wanted = self.setting.terms - Upcycling.terms
+        """Losses of one batch, or of one part of its step: first the image losses, then the upcycled ones."""
         losses: dict[str, Tensor] = {}
-        if not wanted:
-            return losses
-        restored = network(batch.degraded)
-        if "reconstruction" in wanted:
-            losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
-        if "logits" in wanted:
-            losses["logits"] = self.setting.to_teacher(restored, self.teach(batch.degraded))
+        if self.parts == 1 or batch.part == 0:
+            losses |= self.image_losses(batch, lambda: network(batch.degraded))
+        if self.parts == 1 or batch.part == 1:
+            losses |= self.upcycling(network, batch)
         return losses

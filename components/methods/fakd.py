@@ -11,7 +11,8 @@ from pydantic import Field
 from torch import Tensor
 
 from components.backbones.backbone import Backbone
-from components.methods.method import Batch, Distillation, Setting
+from components.backbones.parts.precision import full_precision
+from components.methods.method import IMAGE_TERMS, Batch, Distillation, Setting
 from components.methods.parts import affinity
 from components.methods.parts.cascade import Depth, heads_of, matching_cuts
 from components.methods.parts.taps import Tap, example_taps, features_of
@@ -20,7 +21,6 @@ from components.run.params import Positive
 
 Comparison = Callable[[Tensor, Tensor], Tensor]
 
-_IMAGE_TERMS = frozenset({"reconstruction", "logits"})
 _SAME_CHANNELS = frozenset({"channel", "fsp", "fitnet"})
 _ANY_SIZE = frozenset({"channel", "batch", "fsp"})
 
@@ -31,33 +31,33 @@ class Fakd(Distillation):
     With student S, teacher T, degraded x, clean y:
 
     * `reconstruction = mean|S(x) - y|`, `logits = mean|S(x) - T(x)|`
-    * `spatial`, the paper's own, and what else its repository has, `channel`, `batch`, `pooled_spatial`, `fsp`,
-      `attention`, `mmd` and `rbf`: sums over the taps of the comparisons in `parts.affinity`; `fsp` over every two
-      neighbouring taps
+    * `spatial`, which is the paper's own, and `channel`, `batch`, `pooled_spatial`, `fsp`, `attention`, `mmd` and
+      `rbf`, which its repository adds: the comparisons in `parts.affinity`, summed over the taps (`fsp`: over the
+      pairs of neighbouring taps)
     * `fitnet`: the sum over the taps of `mean|F_S - F_T|`
 
-    The taps end with the same stages as the released networks': of RCAN's 10 groups 3, 7 and 10, of EDSR's 16 blocks 5,
-    10 and 16, of its 32 10, 21 and 32, of the 6 groups of a SAN 2, 4 and 6, of 20 7, 13 (released: 14) and 20. The last
-    stage includes the closing convolution and the global skip; the release adds that skip in place, so its loss, too,
-    reads the features with it.
+    The taps follow the same stages as in the released networks: groups 3, 7 and 10 of RCAN's 10; blocks 5, 10 and 16 of
+    EDSR's 16, or 10, 21 and 32 of its 32; groups 2, 4 and 6 of a SAN with 6, or 7, 13 (released: 14) and 20 of its 20.
+    The last stage includes the closing convolution and the global skip; the release adds that skip in place, so its
+    loss, too, reads the features with the skip.
 
-    Published weights are 0.5, 0.5 and 10 for `spatial`, of images in 0..255. The image losses are of [0, 1] here: their
-    ratio is kept by 10 / 255.
+    The published weights are 0.5 and 0.5 for the image losses and 10 for `spatial`, with images in 0..255. Images are
+    in [0, 1] here, where a weight of 10 / 255 for `spatial` keeps the ratio.
 
     Args:
         setting: networks, terms and seed.
-        depths: of the taps.
-        pool: what `pooled_spatial`, `mmd` and `rbf` keep of a window.
+        depths: relative depths of the taps.
+        pool: how `pooled_spatial`, `mmd` and `rbf` pool a window.
         pool_size: side of that window; 1, as released, pools nothing.
-        rbf_order: last power of the Taylor series of `rbf`.
-        rbf_gamma: of its kernel.
+        rbf_order: order of the Taylor series of `rbf`.
+        rbf_gamma: gamma of its kernel.
 
     Raises:
-        InputError: the networks' features have not the shapes that a loss compares.
+        InputError: the networks' features do not have the shapes that a wanted loss needs.
     """
 
     terms: ClassVar[frozenset[str]] = (
-        _IMAGE_TERMS | _SAME_CHANNELS | {"spatial", "batch", "pooled_spatial", "attention", "mmd", "rbf"}
+        IMAGE_TERMS | _SAME_CHANNELS | {"spatial", "batch", "pooled_spatial", "attention", "mmd", "rbf"}
     )
 
     def __init__(
@@ -71,7 +71,7 @@ class Fakd(Distillation):
     ) -> None:
         super().__init__(setting)
         self._per_tap = _comparisons(partial(affinity.pooled, size=pool_size, kind=pool), rbf_order, rbf_gamma)
-        self.compared = sorted(setting.terms - _IMAGE_TERMS)
+        self.compared = sorted(setting.terms - IMAGE_TERMS)
         if "fsp" in self.compared and len(depths) == 1:
             raise InputError("depths: 'fsp' compares neighbouring taps: write two or more.")
         for tap in example_taps(setting.student, self.teacher, depths):
@@ -82,23 +82,17 @@ class Fakd(Distillation):
         """Losses of one batch."""
         wanted = self.setting.terms
         ours = heads_of(network, batch.degraded, self.cuts)
-        losses: dict[str, Tensor] = {}
-        if wanted & _IMAGE_TERMS:
-            restored = ours.restore()
-        if "reconstruction" in wanted:
-            losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
         if wanted == {"reconstruction"}:
-            return losses
+            return self.image_losses(batch, ours.restore)
         with torch.no_grad():
             theirs = heads_of(self.teacher, batch.degraded, self.teacher_cuts)
             label = theirs.restore() if "logits" in wanted else None
-        if label is not None:
-            losses["logits"] = self.setting.to_teacher(restored, label)
-        with torch.autocast(batch.degraded.device.type, enabled=False):
+        losses = self.image_losses(batch, ours.restore, label)
+        with full_precision(batch.degraded):
             return losses | self.compare(features_of(ours), features_of(theirs))
 
     def compare(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> dict[str, Tensor]:
-        """The losses of features, `B C h w` at each tap."""
+        """The feature losses, from the `B C h w` features at each tap."""
         losses: dict[str, Tensor] = {}
         for term in self.compared:
             if term == "fsp":
@@ -110,7 +104,7 @@ class Fakd(Distillation):
 
 
 def _comparisons(pooled: Callable[[Tensor], Tensor], rbf_order: int, rbf_gamma: float) -> dict[str, Comparison]:
-    """Every loss of features but `fsp`, from the student's and the teacher's of one tap."""
+    """Every feature loss except `fsp`, as a function of the student's and the teacher's features at one tap."""
 
     def of_pooled(comparison: Comparison) -> Comparison:
         return lambda student, teacher: comparison(pooled(student), pooled(teacher))
@@ -128,7 +122,7 @@ def _comparisons(pooled: Callable[[Tensor], Tensor], rbf_order: int, rbf_gamma: 
 
 
 def _refuse_unequal(terms: Sequence[str], tap: Tap) -> None:
-    """Refuse networks whose features at a tap have not the shapes that one of the losses compares."""
+    """Raise an `InputError` if the features at a tap do not have the shapes that one of the losses needs."""
     width, taught_width = tap.student.shape[1], tap.teacher.shape[1]
     size, taught_size = tap.sizes
     for term in terms:

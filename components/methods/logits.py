@@ -5,26 +5,20 @@ from typing import ClassVar
 from torch import Tensor
 
 from components.backbones.backbone import Backbone
-from components.methods.method import Batch, Distillation
+from components.methods.method import IMAGE_TERMS, Batch, Distillation
 
 
 class Logits(Distillation):
     """L1 to the clean image and to the teacher's (DCKD, equations 2 and 3).
 
-    `reconstruction = mean|S(x) - y|`, `logits = mean|S(x) - T(x)|`; the teacher's image is not clamped. Both, here and
-    in every method, are other distances where the student's recipe says so (`Setting.to_clean`, `to_teacher`).
-    The published variants differ in their weights only: `sum` is 1 and 1 (the rows of the DCKD, MiPKD and DUKD
+    `reconstruction = mean|S(x) - y|`, `logits = mean|S(x) - T(x)|`; the teacher's image is not clamped. In every
+    method, the student's recipe can replace the L1 of either loss (`Setting.to_clean`, `to_teacher`).
+    The published variants differ only in their weights: `sum` is 1 and 1 (the rows of the DCKD, MiPKD and DUKD
     tables), `convex` 0.5 and 0.5 (FAKD), `weighted` 5 and 1 (DUKD's main step).
     """
 
-    terms: ClassVar[frozenset[str]] = frozenset({"reconstruction", "logits"})
+    terms: ClassVar[frozenset[str]] = IMAGE_TERMS
 
     def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""
-        restored = network(batch.degraded)
-        losses: dict[str, Tensor] = {}
-        if "reconstruction" in self.setting.terms:
-            losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
-        if "logits" in self.setting.terms:
-            losses["logits"] = self.setting.to_teacher(restored, self.teach(batch.degraded))
-        return losses
+        return self.image_losses(batch, lambda: network(batch.degraded))

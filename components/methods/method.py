@@ -3,11 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, NoReturn, TypeVar
 
 import torch
-import torch.distributed
-import torch.distributed.nn.functional
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -19,6 +17,9 @@ from components.images.distances import Distance
 
 Network = TypeVar("Network", bound=nn.Module)
 
+IMAGE_TERMS = frozenset({"reconstruction", "logits"})
+"""The losses of the student's image alone, which `Distillation.image_losses` computes for every method."""
+
 
 class Batch(NamedTuple):
     """Aligned training crops.
@@ -26,10 +27,10 @@ class Batch(NamedTuple):
     Attributes:
         degraded: `B 3 h w` in [0, 1].
         clean: `B 3 h*scale w*scale` in [0, 1].
-        seeds: `B`, int64, one for each sample: whatever a method draws for a sample, it draws from a generator
-            seeded by it, so that a run can resume, and be split over processes, without changing a number.
-        step: number of the training step, from 1; seeds what is drawn once for the whole batch.
-        part: which of the method's parts of that step this is, from 0.
+        seeds: `B`, int64, one per sample: whatever a method draws for a sample comes from a generator seeded with its
+            seed, so that a run can resume, or be split over processes, without changing a number.
+        step: number of the training step, from 1; seeds whatever is drawn once for the whole batch.
+        part: index of this part among the method's parts of the step, from 0.
     """
 
     degraded: Tensor
@@ -40,7 +41,7 @@ class Batch(NamedTuple):
 
 
 class Frozen(Generic[Network]):
-    """Holds a network out of its owner's module tree: never trained, checkpointed, or synchronised.
+    """Keeps a network out of its owner's module tree, so that it is never trained, checkpointed or synchronised.
 
     The network is put into evaluation mode, so that dropout and stochastic depth are off.
     """
@@ -49,47 +50,53 @@ class Frozen(Generic[Network]):
         self.network: Network = network.eval().requires_grad_(False)
 
 
+def not_given(**_: Any) -> NoReturn:
+    """The default of the networks in a `Setting` that were not given: raises as soon as a method asks for one."""
+    raise AssertionError("the method needs a network that was not given in its setting")
+
+
 @dataclass(frozen=True)
 class Setting:
-    """What a method may build upon.
+    """Everything a method is built from. Whoever makes a setting provides what its method needs, and may omit the rest.
 
     Attributes:
         student: the network that will be trained, already on its device.
-        terms: names of the losses wanted; the method returns exactly these and computes no others.
+        terms: names of the wanted losses; the method returns exactly these and computes no others.
         seed: seed of the run.
-        teacher: the frozen teacher, on the same device; None where a network is trained without one.
+        teacher: the frozen teacher, on the same device; None if the network is trained without one.
         build: builds another network of the student's architecture with new weights, on the same device; keywords
             replace arguments of the backbone (`build(channels=64)`), an unknown one is an `InputError`.
-        load_encoder: loads the frozen encoder onto that device; only methods that need it call it.
+        load_encoder: loads the frozen encoder onto that device; called only by methods that need it.
         load_committee: likewise the frozen committee of teachers.
         load_privileged: likewise the frozen teacher that sees the clean image.
-        to_clean: distance of the student's image to the clean one, which the losses named `reconstruction` are.
-        to_teacher: distance of the student's image to the teacher's, which the losses named `logits` are.
+        to_clean: distance between the student's image and the clean one; it defines the losses named `reconstruction`.
+        to_teacher: distance between the student's image and the teacher's; it defines the losses named `logits`.
     """
 
     student: Backbone
     terms: frozenset[str]
     seed: int
     teacher: Frozen[Backbone] | None = None
-    build: Callable[..., Backbone] | None = None
-    load_encoder: Callable[[], Frozen[FeatureSpace]] | None = None
-    load_committee: Callable[[], Frozen[Committee]] | None = None
-    load_privileged: Callable[[], Frozen[PrivilegedTeacher]] | None = None
+    build: Callable[..., Backbone] = not_given
+    load_encoder: Callable[[], Frozen[FeatureSpace]] = not_given
+    load_committee: Callable[[], Frozen[Committee]] = not_given
+    load_privileged: Callable[[], Frozen[PrivilegedTeacher]] = not_given
     to_clean: Distance = F.l1_loss
     to_teacher: Distance = F.l1_loss
 
 
 class Method(nn.Module, ABC, Generic[Network]):
-    """Losses of a network: from the network and a batch to `{name: loss}`, one scalar a name, unweighted.
+    """Losses of a network on a batch: `{name: loss}`, one unweighted scalar per name.
 
     Parameters that a method registers (learnable projections) are trained with the network; parameters without
-    gradient (a history network) and buffers are checkpointed with it. Networks held in `Frozen` belong to neither.
+    gradient (a history network) and buffers are checkpointed with it. Networks held in `Frozen` are neither trained nor
+    checkpointed.
 
     Attributes:
         terms: every loss the method can return.
-        parts: backward passes of a step, each followed by a step of the optimiser; the gradient adds up over them
-            and is cleared after the last. A part returns the losses that belong to it (`Batch.part`), at least one,
-            and uses every trained parameter. All but DUKD as released have one.
+        parts: number of backward passes in a step, each followed by an optimiser step; the gradient accumulates over
+            them and is cleared after the last. A part returns the losses that belong to it (`Batch.part`), at least
+            one, and uses every trained parameter. All methods except DUKD as released have one part.
     """
 
     terms: ClassVar[frozenset[str]]
@@ -100,20 +107,20 @@ class Method(nn.Module, ABC, Generic[Network]):
         """Losses of one batch, by name."""
 
     def follow(self, step: int, network: Network, average: Network) -> None:
-        """Update state that follows the training, after the optimiser's step number `step` (from 1).
+        """Update state that follows the training, after optimiser step number `step` (from 1).
 
         Args:
-            step: number of the step that was just taken.
+            step: number of the step just taken.
             network: the network after it.
             average: the exponential moving average of the network after it.
         """
 
 
 class Distillation(Method[Backbone]):
-    """A distillation method: the losses of a student, in the setting of its teacher.
+    """A distillation method: the losses of a student in its setting (`Setting`).
 
     The weights live in params.yaml; their keys choose the terms, and `forward` returns exactly these, over all parts
-    of a step together. The constructor may give the student other initial weights, where the paper does.
+    of a step together. The constructor may replace the student's initial weights if the paper does.
     """
 
     def __init__(self, setting: Setting) -> None:
@@ -122,10 +129,8 @@ class Distillation(Method[Backbone]):
 
     @property
     def teacher(self) -> Backbone:
-        """The frozen teacher: its parameters have no gradient, but what passes through it may."""
-        if self.setting.teacher is None:
-            raise AssertionError(f"{type(self).__name__} needs a teacher")
-        return self.setting.teacher.network
+        """The frozen teacher: its parameters get no gradient, but a gradient may flow through it to its input."""
+        return (self.setting.teacher or not_given()).network
 
     def teach(self, image: Tensor) -> Tensor:
         """The teacher's restored image, without gradient."""
@@ -133,42 +138,25 @@ class Distillation(Method[Backbone]):
             restored: Tensor = self.teacher(image)
         return restored
 
+    def image_losses(
+        self, batch: Batch, restore: Callable[[], Tensor], label: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Those of `reconstruction` and `logits` that are wanted; nothing is computed for the others.
 
-def batch_mean(values: Tensor) -> Tensor:
-    """Mean over all elements and, under distribution, over all processes, with gradient.
+        `reconstruction = to_clean(S(x), y)`, `logits = to_teacher(S(x), T(x))`; both distances are
+        `mean|a - b|` unless the student's recipe names another.
 
-    A loss that is not linear in means (a ratio of two) must take them over the whole batch, or it would change with
-    the number of processes.
-    """
-    mean = values.mean()
-    if _is_distributed():
-        total: Tensor = torch.distributed.nn.functional.all_reduce(mean)  # type: ignore[no-untyped-call]
-        return total / torch.distributed.get_world_size()
-    return mean
-
-
-def batch_rows(values: Tensor) -> Tensor:
-    """Rows of the whole batch: under distribution those of all processes in the batch's order, without gradient.
-
-    State that a method keeps of a batch must be made of these, or it would differ between processes.
-    """
-    rows = values.detach().contiguous()
-    if not _is_distributed():
-        return rows
-    parts = [torch.empty_like(rows) for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather(parts, rows)
-    return torch.cat(parts)
-
-
-def whole_batch(values: Tensor) -> Tensor:
-    """Rows of the whole batch, as `batch_rows` gives them, but with gradient to all of them.
-
-    A loss that relates samples with one another must be made of these.
-    """
-    if not _is_distributed():
-        return values
-    return torch.cat(torch.distributed.nn.functional.all_gather(values.contiguous()))  # type: ignore[no-untyped-call]
-
-
-def _is_distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
+        Args:
+            batch: the crops.
+            restore: returns the student's image of them, S(x).
+            label: the teacher's image T(x), if the method already has it; by default computed if `logits` needs it.
+        """
+        losses: dict[str, Tensor] = {}
+        if self.setting.terms & IMAGE_TERMS:
+            restored = restore()
+            if "reconstruction" in self.setting.terms:
+                losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
+            if "logits" in self.setting.terms:
+                label = self.teach(batch.degraded) if label is None else label
+                losses["logits"] = self.setting.to_teacher(restored, label)
+        return losses

@@ -8,11 +8,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from components.backbones.backbone import Backbone
-from components.methods.method import Batch, Distillation, Setting
+from components.methods.method import IMAGE_TERMS, Batch, Distillation, Setting
+from components.methods.parts.augmentations import Probability
 from components.methods.parts.cascade import Depth, Heads, heads_of, matching_cuts
 from components.methods.parts.draws import generator, sample_generators
 from components.methods.parts.prior_mixers import BlockPriorMixer, FeaturePriorMixer
-from components.methods.parts.symmetries import Probability
 from components.methods.parts.taps import equal_sized_taps
 from components.run.params import Positive
 
@@ -28,27 +28,28 @@ class MipKd(Distillation):
     """Features of student and teacher mixed at random positions, and the networks mixed at random blocks.
 
     With student S, teacher T, degraded x, clean y, features F_S,k and F_T,k at the relative depths k, encoders E and
-    decoders D of the feature prior mixer, and random binary masks M over channels and positions, one a sample and tap:
+    decoders D of the feature prior mixer, and random binary masks M over channels and positions per sample and tap:
 
     * `reconstruction = mean|S(x) - y|`, `logits = mean|S(x) - T(x)|`
     * `feature = sum_k mean|F_k - F_T,k|` with the enhanced `F_k = D_k(M_k E_T,k(F_T,k) + (1 - M_k) E_S,k(F_S,k))`
-    * `autoencoder = sum_k mean|D_k(E_T,k(F_T,k)) - F_T,k|`: it trains the mixers, not the student
-    * `block = mean|mixed - T(x)|`: from the first tap's enhanced features on, each block between two taps, and what is
-      behind the last, is run by the student or by the teacher, as drawn once a step, up to the image `mixed`
+    * `autoencoder = sum_k mean|D_k(E_T,k(F_T,k)) - F_T,k|`: this trains the mixers, not the student
+    * `block = mean|mixed - T(x)|`: starting from the first tap's enhanced features, each block between two taps, and
+      everything after the last tap, is run by either the student or the teacher, as drawn once per step; the path ends
+      in the image `mixed`
 
-    No code was released. The paper's weights are 1, 1, 1 and 0.1, without one for the auto-encoder. Ours are: the
-    layers of the mixers, the taps at thirds of the body, both probabilities, the sums over taps, and where the mixed
-    path begins.
+    No code was released. The paper's weights are 1, 1, 1 and 0.1; it gives none for the auto-encoder. The following
+    are ours: the layers of the mixers, the taps at thirds of the body, both probabilities, the sums over taps, and
+    where the mixed path begins.
 
     Args:
         setting: networks, terms and seed.
         depths: relative depths at which features are mixed.
-        latent: channels of the mixers' latent space; not given, the student's at that depth.
-        mask_probability: that an entry of the latent is the teacher's.
-        student_probability: that a block of the mixed path is the student's.
+        latent: channels of the mixers' latent space; by default those of the student at that depth.
+        mask_probability: probability that an entry of the latent is the teacher's.
+        student_probability: probability that a block of the mixed path is the student's.
     """
 
-    terms: ClassVar[frozenset[str]] = _MIXTURES | {"reconstruction", "logits"}
+    terms: ClassVar[frozenset[str]] = _MIXTURES | IMAGE_TERMS
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class MipKd(Distillation):
         )
         taps = equal_sized_taps(setting.student, self.teacher, depths)
         widths = [(tap.student.shape[1], tap.teacher.shape[1]) for tap in taps]
-        # No more than the terms use: every trained parameter must have a gradient in every step.
+        # Only what the wanted losses use: every trained parameter must get a gradient in every step.
         used = len(depths) if setting.terms & {"feature", "autoencoder"} else int("block" in setting.terms)
         self.features = nn.ModuleList(FeaturePriorMixer(*pair, latent or pair[0]) for pair in widths[:used])
         if "feature" not in setting.terms:
@@ -77,18 +78,12 @@ class MipKd(Distillation):
         """Losses of one batch."""
         wanted = self.setting.terms
         label = None
-        losses: dict[str, Tensor] = {}
         heads = heads_of(network, batch.degraded, self.student_taps if wanted - {"autoencoder"} else ())
         with torch.no_grad():
             taught = heads_of(self.teacher, batch.degraded, self.teacher_taps if wanted - {"reconstruction"} else ())
             if wanted & {"logits", "block"}:
                 label = taught.restore()
-        if wanted & {"reconstruction", "logits"}:
-            restored = heads.restore()
-            if "reconstruction" in wanted:
-                losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
-            if "logits" in wanted and label is not None:
-                losses["logits"] = self.setting.to_teacher(restored, label)
+        losses = self.image_losses(batch, heads.restore, label)
         if wanted & _MIXTURES:
             enhanced, found = self._mix_features(heads, taught, batch.seeds)
             losses |= found
@@ -101,7 +96,7 @@ class MipKd(Distillation):
         return losses
 
     def _mix_features(self, heads: Heads, taught: Heads, seeds: Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Enhanced features, of the first tap or of all, and the losses summed over the taps."""
+        """Enhanced features of the first tap or of all taps, and the losses summed over the taps."""
         wanted = self.setting.terms
         enhanced: list[Tensor] = []
         distances: dict[str, list[Tensor]] = {term: [] for term in ("feature", "autoencoder") if term in wanted}
@@ -119,7 +114,7 @@ class MipKd(Distillation):
 
 
 def draw_mask(seeds: Tensor, place: int, latent: Tensor, probability: float) -> Tensor:
-    """Where a latent `B C h w` is the teacher's: boolean, of its shape, drawn for each sample and tap."""
+    """A boolean mask, true where a latent `B C h w` is the teacher's; drawn separately for each sample and tap."""
     generators = sample_generators(seeds, _MASK_PURPOSE + place)
     drawn = torch.stack([torch.rand(latent.shape[1:], generator=source) for source in generators])
     return (drawn < probability).to(latent.device)

@@ -15,21 +15,21 @@ _OF_COMMITTEE = frozenset({"wavelet", "image"})
 
 
 class Mtkd(Distillation):
-    """The student imitates one image that was made of several teachers' (second stage).
+    """The student imitates one image aggregated from those of several teachers (second stage).
 
     With student S, committee A (`train_committee`, the first stage), clean image y, degraded x:
 
     * `reconstruction = mean|S(x) - y|`, weight 0.1
-    * `wavelet`: see `wavelet_distance` of S(x) and A(x), weight 1 in the paper, one level of Haar
-    * `image = mean|S(x) - A(x)|`, weight 1 in the released configuration, in the place of `wavelet`
+    * `wavelet`: `wavelet_distance` of S(x) and A(x), with one level of Haar; weight 1 in the paper
+    * `image = mean|S(x) - A(x)|`, weight 1 in the released configuration, in place of `wavelet`
 
-    The release's own wavelet loss, which its configuration does not use, has four levels by default, takes the mean
-    over a level's three details where the paper adds them up, and indexes the batch instead of a list with the number
-    of the last level: its approximation is compared for the fourth sample alone. Here it is compared for all.
+    The release's wavelet loss, which its configuration does not use, has four levels by default, averages the three
+    detail bands of a level where the paper sums them, and uses the number of the last level as an index into the batch
+    instead of a list, so that the approximation is compared for the fourth sample alone. Here it is compared for all.
 
     Args:
         setting: networks, terms and seed.
-        levels: of the wavelet transform.
+        levels: number of levels of the wavelet transform.
     """
 
     terms: ClassVar[frozenset[str]] = frozenset({"reconstruction", "wavelet", "image"})
@@ -37,18 +37,12 @@ class Mtkd(Distillation):
     def __init__(self, setting: Setting, levels: Positive = 1) -> None:
         super().__init__(setting)
         self.levels = levels
-        self.committee = None
-        if _OF_COMMITTEE & setting.terms:
-            if setting.load_committee is None:
-                raise AssertionError("these terms need a committee")
-            self.committee = setting.load_committee()
+        self.committee = setting.load_committee() if _OF_COMMITTEE & setting.terms else None
 
     def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""
         restored = network(batch.degraded)
-        losses: dict[str, Tensor] = {}
-        if "reconstruction" in self.setting.terms:
-            losses["reconstruction"] = self.setting.to_clean(restored, batch.clean)
+        losses = self.image_losses(batch, lambda: restored)
         if self.committee is not None:
             with torch.no_grad():
                 label = self.committee.network(batch.degraded)

@@ -21,33 +21,33 @@ _RELEASED_FACTORS = {"laplace": 0.1, "gaussian": 0.001}
 
 
 class Pisr(Distillation):
-    """The student begins as the privileged teacher's decoder, and its features predict those that the teacher has.
+    """The student starts as the privileged teacher's decoder, and its features learn to predict the teacher's.
 
     With student S, clean image y, degraded x, features F_S(x) of the student and F_T(y) of the privileged teacher,
     which sees the clean image itself:
 
     * `reconstruction = mean|S(x) - y|`
-    * `variational = sum over taps of -log q(F_T | F_S)`, mean over elements: see `negative_log_likelihood`; location
-      and spread of q are predicted from F_S by two learnable heads (variational information distillation)
+    * `variational = sum over taps of -log q(F_T | F_S)`, mean over elements: see `negative_log_likelihood`; the
+      location and spread of q are predicted from F_S by two learnable heads (variational information distillation)
 
-    The release weighs `variational` by 1e-6, beside a reconstruction of luma. That of gray RGB is 255/219 of it, so
-    that a weight of 219/255 gives the released sum. Only FSRCNN was released, tapped behind `expanding`: depth 1.
-    Other networks are tapped there, too, before the upsampling (ours).
+    The release weighs `variational` by 1e-6 and its reconstruction loss compares luma. The L1 of gray RGB is 255/219 of
+    the L1 of luma, so a weight of 219/255 gives the released sum. Only FSRCNN was released, tapped after `expanding`,
+    which is depth 1. Other networks are tapped at that depth too, before the upsampling (ours).
 
     Args:
         setting: networks, terms and seed.
-        depths: of the taps.
-        distribution: q; the paper's is Laplace's.
-        spread: what has a spread of its own in each sample: every `element` (`None`, as released), each `channel`
+        depths: relative depths of the taps.
+        distribution: the family of q; Laplace in the paper.
+        spread: what has its own spread in each sample: every `element` (`None`, as released), each `channel`
             (`C` in the release), each `position` (`HW`), or the `sample` (`CHW`).
-        form: of the loss, see `negative_log_likelihood`.
-        start: `decoder`, as published; or `random`, to see what the features alone give.
-        feature_range: what the features of both networks are divided by before they are compared (ours): 1, as
-            released, for networks that compute in [0, 1] as FSRCNN does; 255 for those that compute in 0..255. The
-            released factors and weight fit features of about 1.
+        form: form of the loss, see `negative_log_likelihood`.
+        start: `decoder`, as published, or `random`, to measure the gain from the features alone.
+        feature_range: divisor of both networks' features before they are compared (ours): 1, as released, for
+            networks that compute in [0, 1] as FSRCNN does; 255 for those that compute in 0..255. The released factors
+            and weight suit features of magnitude 1.
 
     Raises:
-        InputError: the privileged teacher's decoder is not the student's network.
+        InputError: the privileged teacher's decoder does not have the student's architecture.
     """
 
     terms: ClassVar[frozenset[str]] = frozenset({"reconstruction", "variational"})
@@ -71,8 +71,6 @@ class Pisr(Distillation):
             self.heads.extend(Prediction(state.features.shape[1], spread) for state in example.states)
         self.privileged = None
         if self.cuts or start == "decoder":
-            if setting.load_privileged is None:
-                raise AssertionError("the start and the features need the privileged teacher")
             privileged = setting.load_privileged()
             _refuse_other(privileged.network.decoder, setting.student)
             if start == "decoder":
@@ -83,7 +81,7 @@ class Pisr(Distillation):
     def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""
         if self.privileged is None:
-            return {"reconstruction": self.setting.to_clean(network(batch.degraded), batch.clean)}
+            return self.image_losses(batch, lambda: network(batch.degraded))
         ours = heads_of(network, batch.degraded, self.cuts)
         with torch.no_grad():
             theirs = heads_of(self.privileged.network, batch.clean, self.cuts)
@@ -92,19 +90,17 @@ class Pisr(Distillation):
             location, spread = head(one.features / self.feature_range)
             features = other.features / self.feature_range
             distances.append(negative_log_likelihood(location, spread, features, self.distribution, self.form))
-        losses: dict[str, Tensor] = {}
-        if "reconstruction" in self.setting.terms:
-            losses["reconstruction"] = self.setting.to_clean(ours.restore(), batch.clean)
+        losses = self.image_losses(batch, ours.restore)
         losses["variational"] = torch.stack(distances).sum()
         return losses
 
 
 class Prediction(nn.Module):
-    """The two heads on a tap, each 1x1 convolution, PReLU, 1x1 convolution: location, and spread before its factor.
+    """The two heads of a tap, for the location and the unscaled spread: each a 1x1 convolution, PReLU, 1x1 convolution.
 
     Args:
-        channels: of the tap.
-        spread: what has a spread of its own.
+        channels: channels of the tap.
+        spread: what has its own spread.
     """
 
     def __init__(self, channels: int, spread: Spread) -> None:
@@ -125,13 +121,13 @@ class Prediction(nn.Module):
 def negative_log_likelihood(
     location: Tensor, spread: Tensor, features: Tensor, distribution: Distribution, form: Form
 ) -> Tensor:
-    """Minus the logarithm of a density of the teacher's features, mean over elements, without its constant.
+    """Negative log-density of the teacher's features, mean over elements, without its constant.
 
-    With location m, features f and the head's positive output p, Laplace `log b + |f - m| / b` and Gauss
-    `log(v)/2 + (f - m)^2 / 2v`. The paper's form is Laplace with b = p; Gauss with v = p goes with it (ours). The
-    release has b = p/10 and v = p/1000, and 2b in Laplace's logarithm. All b and v have 1e-8 more.
-    The release also adds `C log(2 pi) / 2` for C channels: a constant without gradient, 51.5 for FSRCNN, that hides the
-    loss in its curve; it is left out here.
+    With location m, features f and the head's positive output p, it is `log b + |f - m| / b` for Laplace and
+    `log(v)/2 + (f - m)^2 / 2v` for Gauss. The paper's form is Laplace with b = p; its Gaussian counterpart, v = p, is
+    ours. The release has b = p/10 and v = p/1000, and 2b in Laplace's logarithm. 1e-8 is added to every b and v.
+    The release also adds `C log(2 pi) / 2` for C channels, a constant without gradient (51.5 for FSRCNN) that dominates
+    the loss curve; it is omitted here.
 
     Args:
         location: `B C h w`.
@@ -153,12 +149,12 @@ def _head(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def _refuse_other(decoder: Backbone, student: Backbone) -> None:
-    """Refuse a decoder that is another network than the student."""
+    """Raise an `InputError` if the decoder and the student are different networks."""
     shapes, expected = (
         {name: value.shape for name, value in network.state_dict().items()} for network in (decoder, student)
     )
     if shapes != expected or decoder.scale != student.scale:
         raise InputError(
-            "start: the privileged teacher's decoder is another network than the student: run "
+            "start: the privileged teacher's decoder and the student are different networks: run "
             "train_privileged_teacher again."
         )

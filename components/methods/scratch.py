@@ -15,4 +15,4 @@ class Scratch(Distillation):
 
     def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""
-        return {"reconstruction": self.setting.to_clean(network(batch.degraded), batch.clean)}
+        return self.image_losses(batch, lambda: network(batch.degraded))

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from components.backbones.backbone import Backbone
+from components.backbones.parts.precision import full_precision
 from components.methods.method import Batch, Distillation, Setting
 from components.methods.parts.cascade import Depth, heads_of, matching_cuts
 from components.methods.parts.taps import example_taps, features_of
@@ -27,20 +28,20 @@ class Srkd(Distillation):
 
     * `reconstruction = mean|S(x) - y|`
     * `low`, `middle`, `high`: the distance of G(F_S) to G(F_T) at the three depths; the paper weighs each by its own
-      lambda, some of them 0. The teacher's image is not looked at.
+      lambda, and some are 0. The teacher's image is not used.
 
-    Neither code nor full text of the paper can be had. From those who read it: the four statistics, p of 1 and 2, that
-    `power_of_mean` with p of 2 was the best, and the taps behind blocks 4, 7 and 10 of 10. Ours: L1 or L2, the division
-    by the norm, the weights.
+    Neither the code nor the full text of the paper is available to us. These facts come from papers that describe it:
+    the four statistics, p = 1 and 2, that `power_of_mean` with p = 2 is best, and the taps after blocks 4, 7 and 10 of
+    10. These are ours: L1 or L2, the division by the norm, and the weights.
 
     Args:
         setting: networks, terms and seed.
         statistic: G; `power_of_mean` is `(mean_c F_c)^p`, `mean_of_powers` is `mean_c F_c^p`.
         power: the p of these two.
-        depths: of the taps, shallow to deep.
+        depths: relative depths of the taps, shallow to deep.
         distance: mean of absolute (`l1`) or squared (`l2`) differences.
-        normalise: divide each map by its root mean square over positions, which is its L2 norm but for a factor that
-            would let the loss depend on the patch's size. Without it the loss has the scale of the networks' features.
+        normalise: divide each map by its root mean square over positions, which is its L2 norm up to a factor that
+            would make the loss depend on the patch size. Without it, the loss scales with the networks' features.
 
     Raises:
         InputError: the networks' features differ in height or width.
@@ -70,7 +71,7 @@ class Srkd(Distillation):
                     f"depths: {tap.depth}: the student's maps are {student} there, the teacher's {teacher}: "
                     "take networks of one family."
                 )
-        # Only down to the deepest level that is asked for.
+        # The networks are run only to the deepest wanted level.
         self.levels = {level: depth for level, depth in zip(_LEVELS, depths, strict=True) if level in setting.terms}
         self.cuts, self.teacher_cuts = (
             matching_cuts(network, list(self.levels.values()) or [1.0]) for network in (setting.student, self.teacher)
@@ -78,14 +79,12 @@ class Srkd(Distillation):
 
     def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""
-        losses: dict[str, Tensor] = {}
         ours = heads_of(network, batch.degraded, self.cuts)
-        if "reconstruction" in self.setting.terms:
-            losses["reconstruction"] = self.setting.to_clean(ours.restore(), batch.clean)
+        losses = self.image_losses(batch, ours.restore)
         if self.levels:
             with torch.no_grad():
                 theirs = heads_of(self.teacher, batch.degraded, self.teacher_cuts)
-            with torch.autocast(batch.degraded.device.type, enabled=False):
+            with full_precision(batch.degraded):
                 pairs = zip(self.levels, features_of(ours), features_of(theirs), strict=True)
                 losses |= {level: self.distance(self.maps(one), self.maps(other)) for level, one, other in pairs}
         return losses

@@ -11,7 +11,8 @@ from components.auxiliary.vq_autoencoder import VqAutoencoder
 from components.images.distances import Distance
 from components.images.metrics import psnr, quantise
 from components.images.store import Image, Store
-from components.methods.method import Batch, Method, batch_rows
+from components.methods.method import Batch, Method
+from components.methods.parts.collectives import all_gather_rows
 from components.methods.parts.draws import generator
 from components.run.errors import InputError
 from components.training.loop import Row
@@ -50,8 +51,8 @@ class Autoencoding(Method[VqAutoencoder]):
     def forward(self, network: VqAutoencoder, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""
         coded = network(batch.clean)
-        self.used[batch_rows(coded.indices)] = True
-        vectors = batch_rows(coded.latent).permute(0, 2, 3, 1).reshape(-1, coded.latent.shape[1]).float()
+        self.used[all_gather_rows(coded.indices)] = True
+        vectors = all_gather_rows(coded.latent).permute(0, 2, 3, 1).reshape(-1, coded.latent.shape[1]).float()
         self.recent.copy_(vectors[torch.arange(len(self.recent), device=vectors.device) % len(vectors)])
         return {
             "reconstruction": self.to_clean(coded.image, batch.clean),

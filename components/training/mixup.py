@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from components.methods.method import Batch, batch_rows
+from components.methods.method import Batch
+from components.methods.parts.collectives import all_gather_rows
 from components.methods.parts.draws import generator, mixed
 from components.training.recipe import Mixup
 
@@ -27,7 +28,7 @@ def mix(batch: Batch, mixup: Mixup, seed: int, rank: int) -> Batch:
     if random.random() >= mixup.probability:
         return batch
     share = float(random.beta(mixup.beta, mixup.beta))
-    degraded, clean = batch_rows(batch.degraded), batch_rows(batch.clean)
+    degraded, clean = all_gather_rows(batch.degraded), all_gather_rows(batch.clean)
     partners = torch.randperm(len(degraded), generator=generator(seed, batch.step, _PARTNERS))
     ours = partners[rank * len(batch.degraded) :][: len(batch.degraded)].to(degraded.device)
 

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from components.backbones.tiling import Span, restored_bands
-from components.exporting.opening import Network
+from components.exporting.opening import Restorer
 from components.images.bicubic import taps
 from components.images.metrics import LUMA
 from components.use.photographs import Photograph, Samples
 
 
-def restored_rows(network: Network, photograph: Photograph, tile: int = 512, overlap: int = 64) -> Iterator[Samples]:
+def restored_rows(network: Restorer, photograph: Photograph, tile: int = 512, overlap: int = 64) -> Iterator[Samples]:
     """Restore a photograph, from above to below.
 
     A gray one goes through the network as three equal channels, and its result is the luma of what comes out. Colour

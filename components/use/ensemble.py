@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from components.exporting.opening import Network
+from components.exporting.opening import Restorer
 
 
 class SelfEnsemble:
@@ -13,7 +13,7 @@ class SelfEnsemble:
         network: restores each orientation.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Restorer) -> None:
         self._network = network
         self.scale = network.scale
 

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from components.exporting.opening import Network, open_network
+from components.exporting.opening import Restorer, open_network
 from components.run.errors import InputError
 from components.use.bands import enlarged_rows, restored_rows
 from components.use.photographs import Samples, read_photograph
@@ -50,7 +50,7 @@ class Gallery:
         self._data, self._largest = data, largest
         self._pictures: OrderedDict[str, bytes] = OrderedDict()
         self._numbers = itertools.count(1)
-        self._networks: dict[tuple[Path, int], Network] = {}
+        self._networks: dict[tuple[Path, int], Restorer] = {}
         self._one_at_a_time = threading.Lock()
 
     def students(self) -> list[str]:
@@ -98,7 +98,7 @@ class Gallery:
     def _teacher(self, student: str) -> Path:
         return self._data / "teachers" / student.partition("/")[0] / "teacher.safetensors"
 
-    def _open(self, path: Path) -> Network:
+    def _open(self, path: Path) -> Restorer:
         key = (path, path.stat().st_mtime_ns)
         if key not in self._networks:
             self._networks[key] = open_network(path)

@@ -16,7 +16,7 @@ from components.backbones.edsr import Edsr
 from components.backbones.rcan import Rcan
 from components.backbones.san import San
 from components.methods import build_method
-from components.methods.csd import Csd, other_samples
+from components.methods.csd import Csd, other_samples, through_wide
 from components.methods.method import Batch, Frozen, Setting
 from components.methods.parts.contrast import contrastive
 from components.run.errors import InputError
@@ -74,7 +74,7 @@ class TestSharedWeights:
         student, method = sliced(scale)
         batch = self.images(scale)
         close(student(batch.degraded), f"student_{scale}")
-        close(method._through_wide(student, batch.degraded), f"wide_{scale}")
+        close(through_wide(method.wide, student, batch.degraded), f"wide_{scale}")
         losses = method(student, batch)
         found = [losses["reconstruction"].item(), losses["wide_reconstruction"].item()]
         np.testing.assert_allclose(found, ORACLE[f"losses_{scale}"], rtol=1e-5)
@@ -93,10 +93,10 @@ class TestSharedWeights:
     def test_a_step_of_the_student_is_one_of_the_wide_network(self, scale):
         student, method = sliced(scale)
         image = self.images(scale).degraded
-        before = method._through_wide(student, image)
+        before = through_wide(method.wide, student, image)
         with torch.no_grad():
             student.body[0].body[0].weight.mul_(1.5)
-        assert not torch.equal(method._through_wide(student, image), before)
+        assert not torch.equal(through_wide(method.wide, student, image), before)
 
 
 class TestStart:

@@ -8,8 +8,8 @@ import torch
 
 from components.auxiliary.vqgan import VqganEncoder
 from components.methods import METHODS, MethodChoice
+from components.methods.parts.augmentations import InvertibleAugmentation, draw_augmentation
 from components.methods.parts.contrast import contrastive
-from components.methods.parts.symmetries import Symmetries, draw_symmetries
 from components.run.errors import InputError
 from components.run.params import build, typed
 from tests.training import tiny
@@ -45,28 +45,28 @@ def counted(terms=None, size=3, **changes):
     modules = {"student": student, "teacher": method.setting.teacher.network}
     if method.contrast.history is not None:
         modules["history"] = method.contrast.history
-    if method.contrast.encoder is not None:
-        network = method.contrast.encoder.network
+    if method.contrast.contrast is not None:
+        network = method.contrast.contrast.encoder.network
         modules |= {"encoder": network.encoder.conv_in, "latent": network.encoder.conv_out}
     calls = Calls(**modules)
     method(student, tiny.batch(size=size))
     return calls
 
 
-class TestSymmetries:
+class TestInvertibleAugmentation:
     def test_each_of_the_16_is_undone_exactly(self):
         # Sixteenths of [0, 1]: 1 - (1 - x) loses no bit.
         images = torch.randint(17, (16, 3, 6, 6), generator=torch.Generator().manual_seed(1)) / 16
-        symmetries = Symmetries(*FLAGS.unbind(1))
-        assert torch.equal(symmetries.undo(symmetries.apply(images)), images)
+        augmentation = InvertibleAugmentation(*FLAGS.unbind(1))
+        assert torch.equal(augmentation.undo(augmentation.apply(images)), images)
         assert (
-            len({tuple(image.flatten().tolist()) for image in symmetries.apply(images[:1].expand(16, -1, -1, -1))})
+            len({tuple(image.flatten().tolist()) for image in augmentation.apply(images[:1].expand(16, -1, -1, -1))})
             == 16
         )
 
     def test_each_of_the_four_is_drawn_for_each_sample_with_its_probability(self):
         generators = [torch.Generator().manual_seed(seed) for seed in range(4000)]
-        flags = torch.stack(draw_symmetries(generators, 0.3, torch.device("cpu"))).float()
+        flags = torch.stack(draw_augmentation(generators, 0.3, torch.device("cpu"))).float()
         assert flags.shape == (4, 4000)
         assert flags.mean(1).tolist() == pytest.approx([0.3] * 4, abs=0.03)
         assert torch.corrcoef(flags).fill_diagonal_(0).abs().max() < 0.06
@@ -74,7 +74,7 @@ class TestSymmetries:
     @pytest.mark.parametrize("probability", [0.0, 1.0])
     def test_are_never_or_always_drawn(self, probability):
         generators = [torch.Generator().manual_seed(seed) for seed in range(8)]
-        flags = torch.stack(draw_symmetries(generators, probability, torch.device("cpu")))
+        flags = torch.stack(draw_augmentation(generators, probability, torch.device("cpu")))
         assert flags.float().unique().tolist() == [probability]
 
 
@@ -145,7 +145,7 @@ class TestCost:
 
         setting = tiny.setting(tiny.edsr(), ["reconstruction", "logits", "label_consistency"])
         method = build("method", METHODS, tiny.choice("dckd"), replace(setting, load_encoder=refuse))
-        assert (method.contrast.encoder, method.contrast.history) == (None, None)
+        assert (method.contrast.contrast, method.contrast.history) == (None, None)
 
 
 class TestHistoryNetwork:
@@ -280,9 +280,9 @@ class TestParams:
         for name in ("zero_one", "minus_one_one"):
             student = tiny.edsr()
             method = tiny.make_method(tiny.choice("dckd", ["codes"], encoder_range=name), student)
-            assert isinstance(method.contrast.encoder.network, VqganEncoder)
+            assert isinstance(method.contrast.contrast.encoder.network, VqganEncoder)
             fed = []
-            method.contrast.encoder.network.encoder.conv_in.register_forward_pre_hook(
+            method.contrast.contrast.encoder.network.encoder.conv_in.register_forward_pre_hook(
                 lambda _, x, fed=fed: fed.append(x[0])
             )
             method(student, tiny.batch())

@@ -20,10 +20,10 @@ from components.backbones.rcan import Rcan
 from components.methods.dckd import Dckd
 from components.methods.method import Batch, Frozen, Setting
 from components.methods.parts import degradations
+from components.methods.parts.augmentations import InvertibleAugmentation
 from components.methods.parts.contrast import contrastive
 from components.methods.parts.degradations import Bank, degrade
 from components.methods.parts.dynamic_contrast import History, Negatives, code_cross_entropy, is_refresh
-from components.methods.parts.symmetries import Symmetries
 from tests.closed_form import closed_form, fill
 
 ORACLE = np.load(Path(__file__).with_name("dckd_oracle.npz"))
@@ -145,10 +145,10 @@ def test_last_interval_holds_on_where_the_official_list_ends() -> None:
     assert refreshed == [303_000, 306_000, 309_000]
 
 
-def test_symmetries_are_applied_and_undone_as_officially() -> None:
-    symmetries = Symmetries(*torch.from_numpy(ORACLE["symmetry_flags"]).unbind(1))
-    changed = symmetries.apply(torch.from_numpy(closed_form("symmetry_input", (16, 3, 3, 3), 0, 1)).float())
-    undone = symmetries.undo(torch.from_numpy(closed_form("symmetry_output", (16, 3, 6, 6), 0, 1)).float())
+def test_augmentations_are_applied_and_undone_as_officially() -> None:
+    augmentation = InvertibleAugmentation(*torch.from_numpy(ORACLE["symmetry_flags"]).unbind(1))
+    changed = augmentation.apply(torch.from_numpy(closed_form("symmetry_input", (16, 3, 3, 3), 0, 1)).float())
+    undone = augmentation.undo(torch.from_numpy(closed_form("symmetry_output", (16, 3, 6, 6), 0, 1)).float())
     assert torch.equal(changed, torch.from_numpy(ORACLE["symmetry_applied"]))
     assert torch.equal(undone, torch.from_numpy(ORACLE["symmetry_undone"]))
 

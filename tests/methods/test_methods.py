@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from components.methods import METHODS, MethodChoice
-from components.methods.method import Batch, Frozen
+from components.methods.method import Batch, Frozen, Setting
 from components.run.errors import InputError
 from components.run.params import typed
 from components.training.loop import Trainee
@@ -14,6 +14,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 # Losses that train what the method itself registers.
 WITHOUT_STUDENT = {("mipkd", "autoencoder")}
+LOADERS = ("build", "load_encoder", "load_committee", "load_privileged")
 TERMS = [(name, term) for name in METHODS for term in sorted(METHODS[name].terms)]
 
 
@@ -59,6 +60,14 @@ def total(losses, weights):
 
 def test_params_have_an_entry_for_every_method():
     assert set(tiny.PARAMS["methods"]) == set(METHODS)
+
+
+def test_a_setting_without_a_network_that_is_needed_is_an_error_of_ours():
+    method = METHODS["logits"](Setting(tiny.edsr(), frozenset({"logits"}), seed=0))
+    needs = [lambda: method.teacher, *(getattr(method.setting, name) for name in LOADERS)]
+    for need in needs:
+        with pytest.raises(AssertionError, match="that was not given in its setting"):
+            need()
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -340,4 +340,4 @@ class TestCost:
             raise AssertionError
 
         setting = tiny.setting(tiny.edsr(), ["reconstruction", *FEATURES])
-        assert build_method(tiny.choice("skd"), replace(setting, load_encoder=refuse)).encoder is None
+        assert build_method(tiny.choice("skd"), replace(setting, load_encoder=refuse)).contrast is None

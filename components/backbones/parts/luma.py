@@ -3,10 +3,10 @@
 from abc import abstractmethod
 from fractions import Fraction
 
-import torch
 from torch import Tensor
 
 from components.backbones.backbone import Backbone, State
+from components.backbones.parts.precision import full_precision
 from components.images.bicubic_tensors import resize_batch
 from components.images.metrics import LUMA, PEAK
 
@@ -26,11 +26,6 @@ def to_luma(image: Tensor) -> Tensor:
 def to_gray(luma: Tensor) -> Tensor:
     """Level of gray with a luma: as from `to_luma` -> the same shape, 0 for black and 1 for white."""
     return (luma * PEAK - _BLACK) / _RANGE
-
-
-def autocast_device(tensor: Tensor) -> str:
-    """Kind of device whose autocast is to be switched off for a tensor; there is none for tensors without data."""
-    return "cpu" if tensor.device.type == "meta" else tensor.device.type
 
 
 class LumaBackbone(Backbone):
@@ -85,11 +80,11 @@ class LumaBackbone(Backbone):
         is `scale` where it is given: a compiler that leaves sizes open has no ratio of them.
         """
         ratio = Fraction(luma.shape[-1], image.shape[-1]) if scale is None else Fraction(scale)
-        with torch.autocast(autocast_device(image), enabled=False):
+        with full_precision(image):
             colour = image - to_gray(to_luma(image))
             return to_gray(luma) + (colour if ratio == 1 else resize_batch(colour, ratio))
 
     def enlarge(self, luma: Tensor) -> Tensor:
         """MATLAB's bicubic enlargement, `B 1 h w` -> `B 1 h*scale w*scale`, in full precision under autocast too."""
-        with torch.autocast(autocast_device(luma), enabled=False):
+        with full_precision(luma):
             return resize_batch(luma, Fraction(self.scale))

@@ -6,12 +6,15 @@ import torch
 from torch import Tensor
 
 
-def at_least_single(values: Tensor) -> Tensor:
-    """float32 where mixed precision made them coarser, else as they are."""
+def at_least_float32(values: Tensor) -> Tensor:
+    """The values in float32 where mixed precision made them coarser; float64 stays float64."""
     return values if values.dtype == torch.float64 else values.float()
 
 
-def without_autocast(values: Tensor) -> contextlib.AbstractContextManager[object]:
-    """A context without autocast on the device of `values`; on tensors without data there is none to leave."""
+def full_precision(values: Tensor) -> contextlib.AbstractContextManager[object]:
+    """A context without autocast on the device of `values`; a tensor without data (`meta`) has no autocast to leave.
+
+    It converts nothing: what autocast made coarser before stays so, see `at_least_float32`.
+    """
     device = values.device.type
     return contextlib.nullcontext() if device == "meta" else torch.autocast(device, enabled=False)

@@ -1,6 +1,7 @@
-"""What FAKD's repository compares (`feature_transformation.py`): features of one tap, student's and teacher's.
+"""The feature comparisons of FAKD's repository (`feature_transformation.py`).
 
-Each takes `B C h w` of both and returns a mean of absolute differences; small constants are the released ones.
+Each function computes a relation from the student's and from the teacher's features at one tap (`B C h w`), and returns
+the mean absolute difference of the two relations. The small constants are the released ones.
 """
 
 import math
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from components.methods.method import whole_batch
+from components.methods.parts.collectives import all_gather_with_gradient
 from components.methods.parts.pairwise import pairwise_l1
 
 _EPSILON = 1e-8
@@ -20,40 +21,42 @@ Pool = Literal["max", "average"]
 
 
 def spatial(student: Tensor, teacher: Tensor) -> Tensor:
-    """Of the cosine similarity of every two positions, `h*w h*w` a sample (SA; the paper's equations 2 and 3)."""
+    """SA: compares the cosine similarities of all pairs of positions, `B h*w h*w` (the paper's equations 2 and 3)."""
     return pairwise_l1(_unit_positions(student), _unit_positions(teacher), _products)
 
 
 def channel(student: Tensor, teacher: Tensor) -> Tensor:
-    """Of the cosine similarity of every two channels, `C C` a sample (CA)."""
+    """CA: compares the cosine similarities of all pairs of channels, `B C C`."""
     return F.l1_loss(_channel_affinity(student), _channel_affinity(teacher))
 
 
 def batch(student: Tensor, teacher: Tensor) -> Tensor:
-    """Of the products of every two samples of the whole batch, each row over its norm: `B B` (IA)."""
-    return F.l1_loss(_sample_affinity(whole_batch(student)), _sample_affinity(whole_batch(teacher)))
+    """IA: compares the products of all pairs of samples of the whole batch, `B B`, each row divided by its norm."""
+    return F.l1_loss(
+        _sample_affinity(all_gather_with_gradient(student)), _sample_affinity(all_gather_with_gradient(teacher))
+    )
 
 
 def fsp(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]) -> Tensor:
-    """Of the products of the channels of two taps, means over positions: `C C'` a sample (FSP)."""
+    """FSP: compares the products of the channels of two taps, averaged over positions, `B C C'`."""
     return F.l1_loss(_flow(*student), _flow(*teacher))
 
 
 def attention(student: Tensor, teacher: Tensor) -> Tensor:
-    """Of the sum of squares over channels, over its norm: `h w` a sample (AT)."""
+    """AT: compares the sums of squares over channels, divided by their norm over positions, `B h w`."""
     return F.l1_loss(_attention(student), _attention(teacher))
 
 
 def mmd(student: Tensor, teacher: Tensor) -> Tensor:
-    """Of the distance of every two positions' means over channels (MMD)."""
+    """MMD: compares `|m_p - m_q|` for all pairs of positions p and q, `B h*w h*w`; m is the mean over channels."""
     ours, theirs = (features.flatten(2).mean(1, keepdim=True) for features in (student, teacher))
     return pairwise_l1(ours, theirs, _distances)
 
 
 def rbf(student: Tensor, teacher: Tensor, order: int, gamma: float) -> Tensor:
-    """Of `exp(-gamma |a - b|^2)`, a and b the unit vectors of two positions (RBF).
+    """RBF: compares `exp(-gamma |a - b|^2)`, where a and b are the unit feature vectors of two positions.
 
-    It is `exp(-2 gamma) exp(2 gamma a.b)`, whose second factor is expanded into its Taylor series of that order.
+    This equals `exp(-2 gamma) exp(2 gamma a.b)`; the second factor is expanded into a Taylor series up to `order`.
     """
     factors = [math.exp(-2 * gamma) * (2 * gamma) ** power / math.factorial(power) for power in range(order + 1)]
 
@@ -69,7 +72,7 @@ def rbf(student: Tensor, teacher: Tensor, order: int, gamma: float) -> Tensor:
 
 
 def pooled(features: Tensor, size: int, kind: Pool) -> Tensor:
-    """Windows of `size` by `size` without overlap: `B C h w` -> `B C ceil(h/size) ceil(w/size)`."""
+    """Pool non-overlapping windows of `size` by `size`: `B C h w` -> `B C ceil(h/size) ceil(w/size)`."""
     if kind == "max":
         return F.max_pool2d(features, size, size, ceil_mode=True)
     return F.avg_pool2d(features, size, size, ceil_mode=True)

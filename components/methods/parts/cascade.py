@@ -1,4 +1,4 @@
-"""Networks run from one cut to another, so that halves of two can be joined."""
+"""Running networks from one cut to another, so that the head of one can be joined to the tail of another."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from components.backbones.backbone import Backbone, State, stage_at
 from components.run.errors import InputError
 
 Depth = Annotated[float, Field(gt=0, le=1)]
-"""Where a network is cut or tapped: the share of its stages that lie before, in (0, 1]."""
+"""Where a network is cut or tapped: the fraction of its stages that come before, in (0, 1]."""
 
 _PROBE_SIDE = 16
 
@@ -22,7 +22,7 @@ class Heads(NamedTuple):
 
     Attributes:
         network: the network.
-        cuts: indices of the stages behind which it is cut, shallow to deep.
+        cuts: indices of the stages after which it is cut, shallow to deep.
         states: the state at each cut.
     """
 
@@ -36,7 +36,7 @@ class Heads(NamedTuple):
 
 
 def heads_of(network: Backbone, image: Tensor, cuts: Sequence[int]) -> Heads:
-    """Run a network up to the deepest of its cuts; nothing behind it is computed.
+    """Run a network up to the deepest of its cuts; no later stage is computed.
 
     Args:
         network: any backbone.
@@ -63,19 +63,19 @@ def finish(network: Backbone, state: State, after: int) -> Tensor:
 
 
 def matching_cuts(network: Backbone, depths: Sequence[float]) -> tuple[int, ...]:
-    """Where a network is cut at relative depths, shallow to deep: the same depths cut any two networks alike."""
+    """The stages after which a network is cut at relative depths, shallow to deep; any two networks are cut alike."""
     return tuple(stage_at(depth, network.depth) for depth in sorted(depths))
 
 
 def example_heads(networks: Sequence[Backbone], depths: Sequence[float]) -> list[Heads]:
-    """The networks' states at relative depths for one empty image as small as all take: made for their shapes."""
+    """The networks' states at relative depths for one blank image, the smallest all accept; used for their shapes."""
     multiple = math.lcm(*(network.multiple for network in networks))
     side = math.ceil(_PROBE_SIDE / multiple) * multiple
     heads = []
     for network in networks:
         image = torch.zeros(1, 3, side, side, device=next(network.parameters()).device)
         mode = network.training
-        network.eval()  # in training mode it might draw random numbers, or count the image into its statistics
+        network.eval()  # in training mode it could draw random numbers, or update its statistics with the image
         with torch.no_grad():
             heads.append(heads_of(network, image, matching_cuts(network, depths)))
         network.train(mode)
@@ -83,16 +83,16 @@ def example_heads(networks: Sequence[Backbone], depths: Sequence[float]) -> list
 
 
 class Bridge(nn.Module):
-    """Hands the state of one network on to another (ours): learnable 1x1 projections where their widths differ.
+    """Passes the state of one network to another (ours), with learnable 1x1 projections where their widths differ.
 
-    Where they are equal nothing is learnt and the state passes unchanged.
+    Where the widths are equal, nothing is learnt and the state passes unchanged.
 
     Args:
-        source: any state of the one network at the cut.
+        source: any state of the first network at the cut.
         target: the other network's state for the same image.
 
     Raises:
-        InputError: the states differ in more than their numbers of channels.
+        InputError: the states differ in more than the number of channels.
     """
 
     def __init__(self, source: State, target: State) -> None:
@@ -100,7 +100,7 @@ class Bridge(nn.Module):
         ours, theirs = ([state.features, *state.context] for state in (source, target))
         if [tensor.shape[2:] for tensor in ours] != [tensor.shape[2:] for tensor in theirs]:
             raise InputError(
-                f"one network holds maps of {_sizes(ours)} there, the other of {_sizes(theirs)}: "
+                f"one network has maps of {_sizes(ours)} there, the other of {_sizes(theirs)}: "
                 "write other depths, or take networks of one family."
             )
         self.projections = nn.ModuleList(
@@ -108,14 +108,14 @@ class Bridge(nn.Module):
         )
 
     def forward(self, state: State) -> State:
-        """The state as the other network takes it."""
+        """The state, with the widths that the other network expects."""
         tensors = (state.features, *state.context)
         features, *context = (change(tensor) for change, tensor in zip(self.projections, tensors, strict=True))
         return State(features, tuple(context))
 
 
 def projection(inputs: int, outputs: int) -> nn.Module:
-    """A learnable 1x1 convolution between two widths; where they are equal, none."""
+    """A learnable 1x1 convolution between two widths, or the identity if they are equal."""
     return nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1, bias=False)
 
 

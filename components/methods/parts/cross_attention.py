@@ -10,7 +10,7 @@ _EPSILON = 1e-12
 
 
 def cross_channel(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """Student's channels, mixed as the teacher's channels attend to them: `softmax(T_f S_f^T / lambda) S_f`.
+    """The student's channels, mixed as the teacher's channels attend to them: `softmax(T_f S_f^T / lambda) S_f`.
 
     Args:
         student: `B C N`, N positions.
@@ -24,7 +24,7 @@ def cross_channel(student: Tensor, teacher: Tensor, temperature: float = 1.0) ->
 
 
 def cross_spatial(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """Student's positions, mixed as the teacher's positions attend to them: `S_f softmax(T_f^T S_f / lambda)`.
+    """The student's positions, mixed as the teacher's positions attend to them: `S_f softmax(T_f^T S_f / lambda)`.
 
     The softmax runs over the student's positions, so that each position of the result is a convex combination of them.
 
@@ -40,25 +40,25 @@ def cross_spatial(student: Tensor, teacher: Tensor, temperature: float = 1.0) ->
 
 
 def _attend(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
-    """Softmax over the keys of `sqrt(d) cos(query, key) / temperature`, times the keys as they are.
+    """Softmax of `sqrt(d) cos(query, key) / temperature` over the keys, times the keys without normalisation.
 
-    As in scaled dot-product attention lambda is sqrt(d), for vectors of d entries whose root mean square is 1: with
-    features as they are, up to 255, one weight would be 1 and all others 0.
+    As in scaled dot-product attention, lambda is sqrt(d), for vectors of d entries whose root mean square is 1. With
+    features that were not normalised, up to 255, one weight would be 1 and all others 0.
     """
     scale = math.sqrt(keys.shape[-1]) / temperature
-    # One head, contiguous: of such tensors torch has kernels that never hold all weights, and are twice as fast.
+    # One head, contiguous: for such tensors torch has kernels that never hold all weights and are twice as fast.
     values = keys.contiguous()
     query, key = (F.normalize(rows, dim=-1)[:, None] for rows in (queries.contiguous(), values))
     return F.scaled_dot_product_attention(query, key, values[:, None], scale=scale)[:, 0]
 
 
 def kernel_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean over samples of `GK = 1 - exp(-d^2 / (2 sigma^2))`, with the bandwidth of the sample itself (ours).
+    """Mean over samples of `GK = 1 - exp(-d^2 / (2 sigma^2))`, with a bandwidth sigma per sample (ours).
 
-    d^2 is the mean of squared differences, sigma^2 its mean over all pairs of a student's with a teacher's position,
-    as if nobody knew which belong together; no gradient passes through it. So `d^2 <= 2 sigma^2` whatever the features,
-    and the gradient never falls below 1/e of that of `d^2 / (2 sigma^2)`. A fixed sigma, or the usual median of the
-    pairs (0 where most of a crop is flat), does saturate.
+    d^2 is the mean squared difference at corresponding positions; sigma^2 is that mean over all pairs of a student's
+    and a teacher's position, whether they correspond or not, and passes no gradient. So `d^2 <= 2 sigma^2` for any
+    features, and the gradient never falls below 1/e of that of `d^2 / (2 sigma^2)`. A fixed sigma, or the usual median
+    over the pairs (0 where most of a crop is flat), does saturate.
 
     Args:
         student: `B C N`, N positions.
@@ -66,21 +66,21 @@ def kernel_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """
     squared = (student - teacher).square().mean((1, 2))
     with torch.no_grad():
-        # The mean over pairs of |s_p - t_q|^2, without the pairs.
+        # The mean over all pairs of |s_p - t_q|^2, computed without forming the pairs.
         spread = student.var(2, correction=0) + teacher.var(2, correction=0)
         bandwidth = (spread + (student.mean(2) - teacher.mean(2)).square()).mean(1)
     return -torch.expm1(-squared / (2 * bandwidth).clamp_min(_EPSILON)).mean()
 
 
 def pooled(features: Tensor, tokens: int) -> Tensor:
-    """Features averaged over squares, the smallest that leave no more than `tokens` positions.
+    """Features averaged over squares, the smallest ones that leave at most `tokens` positions.
 
     Args:
-        features: `B C h w`; unchanged if they have no more.
+        features: `B C h w`; returned unchanged if they have at most `tokens` positions.
         tokens: at least 1.
 
     Returns:
-        `B C ceil(h/k) ceil(w/k)`; a square at the border averages what there is of it.
+        `B C ceil(h/k) ceil(w/k)`; a square that extends past the border averages only the part inside.
     """
     height, width = features.shape[2:]
     side = 1

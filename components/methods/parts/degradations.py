@@ -1,4 +1,4 @@
-"""DCKD's bank of degradations, from which its negatives are made (`dckd_model.py` of the release)."""
+"""DCKD's bank of degradations, which produces its negatives (`dckd_model.py` of the release)."""
 
 import math
 
@@ -23,10 +23,10 @@ class Bank(Params):
     """Probability of each degradation; the release trains with noise alone.
 
     Attributes:
-        blur: Gaussian blur, once for the whole batch.
-        resize: up or down and, behind the noise, back, once for the whole batch.
+        blur: Gaussian blur, drawn once for the whole batch.
+        resize: resizing up or down and, after the noise, back; drawn once for the whole batch.
         noise: Gaussian noise of a strength drawn for each sample.
-        gray: that a sample's noise is the same in its three channels.
+        gray: a sample's noise is the same in its three channels.
     """
 
     blur: float = Field(ge=0, le=1)
@@ -41,11 +41,11 @@ def degrade(images: Tensor, bank: Bank, seeds: Tensor, *numbers: int) -> Tensor:
     Args:
         images: `B 3 h w` in [0, 1]; never changed in place.
         bank: the probabilities.
-        seeds: `B`, of the samples; their noise is drawn from these.
-        numbers: what is drawn once for the batch is drawn from these (seed of the run, step, index of the copy).
+        seeds: `B`, the samples' seeds, from which their noise is drawn.
+        numbers: seed of the run, step and index of the copy, from which whatever is drawn once for the batch is drawn.
 
     Returns:
-        `B 3 h w`; in [0, 1] up to the overshoot of a bicubic resize back, as released.
+        `B 3 h w`; in [0, 1] except for the overshoot of resizing back bicubically, as released.
     """
     once = generator(*numbers)
     degraded = images

@@ -1,4 +1,4 @@
-"""Random numbers that depend on the sample or the step alone, never on what was drawn before."""
+"""Random numbers that depend only on the sample or the step, never on what was drawn before."""
 
 import torch
 from torch import Tensor
@@ -19,10 +19,10 @@ def mixed(*numbers: int) -> int:
 
 
 def generator(*numbers: int) -> torch.Generator:
-    """A CPU generator seeded by several integers; on the CPU on every machine, so that a GPU draws the same."""
+    """A generator seeded by several integers; always on the CPU, so that every device gets the same numbers."""
     return torch.Generator().manual_seed(mixed(*numbers))
 
 
 def sample_generators(seeds: Tensor, purpose: int) -> list[torch.Generator]:
-    """A generator for each sample (`B` seeds), unrelated to those of other purposes."""
+    """A generator for each sample (`B` seeds), independent of those for other purposes."""
     return [generator(int(seed), purpose) for seed in seeds.tolist()]

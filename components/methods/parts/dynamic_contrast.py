@@ -1,4 +1,4 @@
-"""DCKD's own two losses: the contrast with what the student restored a while ago, and the codes of a VQGAN."""
+"""DCKD's own two losses: the contrast with images of an earlier state of the student, and the codes of a VQGAN."""
 
 import copy
 from collections.abc import Sequence
@@ -9,11 +9,10 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from components.auxiliary.feature_space import FeatureSpace
 from components.auxiliary.vqgan import VqganEncoder
 from components.backbones.backbone import Backbone
-from components.methods.method import Batch, Frozen, Setting
-from components.methods.parts.contrast import EncoderRange, check_levels, contrastive, in_range
+from components.methods.method import Batch, Setting
+from components.methods.parts.contrast import Contrast, EncoderRange, in_range
 from components.methods.parts.degradations import Bank, degrade
 from components.run.errors import InputError
 from components.run.params import Params
@@ -27,9 +26,9 @@ class History(Params):
     Attributes:
         source: `average` copies from the student's moving average (as released), `student` from the student
             itself (paper, section 3.2).
-        keep: share of the old weights kept at a refresh (alpha; 0.1 in the paper).
-        intervals: steps between refreshes, one for each phase of the training.
-        phase: steps of a phase; the last interval holds for the rest.
+        keep: fraction of the old weights kept at a refresh (alpha; 0.1 in the paper).
+        intervals: steps between refreshes, one interval per phase of the training.
+        phase: steps per phase; the last interval applies to the rest of the training.
     """
 
     source: Literal["average", "student"]
@@ -39,12 +38,12 @@ class History(Params):
 
 
 class Negatives(Params):
-    """The contrast's negatives, all passed through the history network.
+    """The negatives of the contrast, all restored by the history network.
 
     Attributes:
-        degraded: independently degraded copies of the input.
-        clean: whether the input as it is makes one negative more (released: 4 degraded and the clean one; the paper
-            speaks of 5).
+        degraded: number of independently degraded copies of the input.
+        clean: whether the unchanged input is one more negative (released: 4 degraded ones and this one; the paper
+            says 5).
         bank: the degradations.
     """
 
@@ -55,7 +54,7 @@ class Negatives(Params):
     @model_validator(mode="after")
     def _differ_from_the_student(self) -> Self:
         if self.degraded == 0 or max(self.bank.blur, self.bank.resize, self.bank.noise) == 0:
-            # The history network begins as a copy of the student: without degradation every distance is 0 then.
+            # The history network starts as a copy of the student: without degradation, every distance is 0 at first.
             raise ValueError("at least one negative must be degraded, by at least one degradation of probability > 0")
         return self
 
@@ -71,12 +70,12 @@ class DynamicContrast(nn.Module):
     Nothing in it is trained: it is always in evaluation mode.
 
     Args:
-        setting: networks, terms and seed; only those of its terms that are named above are computed.
+        setting: networks, terms and seed; of its terms, only those above are computed here.
         history: how the history network follows the student.
         negatives: how the negatives are made.
         tap_weights: weight of each VQGAN level in the contrast, shallow to deep.
         cross_entropy: `released` or `exact`.
-        encoder_range: the images that are fed to the encoder; `zero_one` as released.
+        encoder_range: the range of the images fed to the encoder; `zero_one` as released.
     """
 
     terms: ClassVar[frozenset[str]] = frozenset({"contrastive", "codes"})
@@ -93,20 +92,16 @@ class DynamicContrast(nn.Module):
         super().__init__()
         self.seed = setting.seed
         self.history_rule, self.negatives = history, negatives
-        self.tap_weights, self.cross_entropy, self.encoder_range = tap_weights, cross_entropy, encoder_range
-        self._needs_taps = "contrastive" in setting.terms
+        self.cross_entropy = cross_entropy
         self._needs_codes = "codes" in setting.terms
-        self.encoder: Frozen[FeatureSpace] | None = None
+        self.contrast: Contrast | None = None
         self.history: Backbone | None = None
-        if self._needs_taps or self._needs_codes:
-            if setting.load_encoder is None:
-                raise AssertionError("the contrast and the codes need an encoder")
-            self.encoder = setting.load_encoder()
-            check_levels(self.encoder.network, tap_weights)
-            if self._needs_codes and not isinstance(self.encoder.network, VqganEncoder):
-                raise InputError("weights: codes compares by a codebook, which only a vqgan encoder has: take it out.")
-        if self._needs_taps:
-            # Registered, unlike the teacher: a resumed run must find it where the killed one left it.
+        if setting.terms & self.terms:
+            self.contrast = Contrast(setting.load_encoder, tap_weights, encoder_range)
+            if self._needs_codes and not isinstance(self.contrast.encoder.network, VqganEncoder):
+                raise InputError("weights: codes needs a codebook, which only a vqgan encoder has: take it out.")
+        if "contrastive" in setting.terms:
+            # Registered, unlike the teacher, so that it is checkpointed and a resumed run continues with it.
             self.history = copy.deepcopy(setting.student).requires_grad_(False)
         self.train()
 
@@ -123,20 +118,20 @@ class DynamicContrast(nn.Module):
             label: the teacher's.
         """
         losses: dict[str, Tensor] = {}
-        if self.encoder is None:
+        if self.contrast is None:
             return losses
-        taps, distances = self._encode(restored)
+        taps, distances = self._encode(self.contrast, restored)
         with torch.no_grad():
-            label_taps, label_distances = self._encode(label)
-        if self._needs_taps:
-            negatives = self._negative_taps(batch)
-            losses["contrastive"] = contrastive(taps, label_taps, negatives, self.tap_weights)
+            label_taps, label_distances = self._encode(self.contrast, label)
+        if self.history is not None:
+            negatives = self._negative_taps(self.contrast, self.history, batch)
+            losses["contrastive"] = self.contrast(taps, label_taps, negatives)
         if self._needs_codes:
             losses["codes"] = code_cross_entropy(distances, label_distances, self.cross_entropy)
         return losses
 
     def follow(self, step: int, network: Backbone, average: Backbone) -> None:
-        """Refresh the history network when its interval is over."""
+        """Refresh the history network if its interval has elapsed."""
         rule = self.history_rule
         if self.history is None or not is_refresh(step, rule.intervals, rule.phase):
             return
@@ -147,43 +142,35 @@ class DynamicContrast(nn.Module):
             for buffer, current in zip(self.history.buffers(), source.buffers(), strict=True):
                 buffer.copy_(current)
 
-    def _encode(self, image: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        encoder = self._encoder_network()
-        image = in_range(image, self.encoder_range)
+    def _encode(self, contrast: Contrast, image: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The taps of an image, and its squared distances to the codes (if unwanted, the image instead)."""
+        encoder = contrast.encoder.network
         if isinstance(encoder, VqganEncoder) and self._needs_codes:
-            return encoder.encode(image)
-        return encoder.taps(image), image
+            return encoder.encode(in_range(image, contrast.encoder_range))
+        return contrast.taps(image), image
 
-    def _negative_taps(self, batch: Batch) -> list[tuple[Tensor, ...]]:
-        if self.history is None:
-            raise AssertionError("the contrast needs the history network")
+    def _negative_taps(self, contrast: Contrast, history: Backbone, batch: Batch) -> list[tuple[Tensor, ...]]:
         inputs = [batch.degraded] if self.negatives.clean else []
         inputs += [
             degrade(batch.degraded, self.negatives.bank, batch.seeds, self.seed, batch.step, index)
             for index in range(self.negatives.degraded)
         ]
         with torch.no_grad():
-            images = in_range(self.history(torch.cat(inputs)), self.encoder_range)
-            taps = [tap.chunk(len(inputs)) for tap in self._encoder_network().taps(images)]
+            taps = [tap.chunk(len(inputs)) for tap in contrast.taps(history(torch.cat(inputs)))]
         return list(zip(*taps, strict=True))
-
-    def _encoder_network(self) -> FeatureSpace:
-        if self.encoder is None:
-            raise AssertionError("these terms need the encoder")
-        return self.encoder.network
 
 
 def code_cross_entropy(student: Tensor, teacher: Tensor, kind: CrossEntropy) -> Tensor:
     """Cross entropy of the student's distribution over the codes to the teacher's (equations 8 and 9).
 
-    A token's probabilities are the softmax of its negated squared distances (the paper's equation 8 lacks the minus).
+    A token's probabilities are the softmax of its negated squared distances (equation 8 lacks the minus sign).
     `exact` is `-sum p_T log p_S`. `released` passes the student's probabilities through a second softmax, as the
     released code does: with 1024 codes that is `6.933 - <p_T, p_S>` to 1e-3, bounded, and the published weight 0.001
-    was tuned with it.
+    was tuned for it.
 
     Args:
         student: squared distances, `tokens codes`.
-        teacher: likewise.
+        teacher: the same, of the teacher.
         kind: `released` or `exact`.
     """
     target = torch.softmax(-teacher.float(), dim=1)
@@ -194,7 +181,8 @@ def code_cross_entropy(student: Tensor, teacher: Tensor, kind: CrossEntropy) -> 
 def is_refresh(step: int, intervals: Sequence[int], phase: int) -> bool:
     """Whether the history network is refreshed after a step (from 1).
 
-    In phase i, steps `i*phase+1 .. (i+1)*phase`, it is every `intervals[i]` steps; the last interval holds on.
+    In phase i, steps `i*phase+1 .. (i+1)*phase`, it is refreshed every `intervals[i]` steps; the last interval applies
+    to all later phases.
     """
     interval = intervals[min((step - 1) // phase, len(intervals) - 1)]
     return step % interval == 0

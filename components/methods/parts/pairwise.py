@@ -1,4 +1,4 @@
-"""The L1 distance between two relations of all pairs of positions, without ever holding one of them whole."""
+"""The L1 distance between two relations over all pairs of positions, without ever holding a whole matrix."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -9,31 +9,31 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 Relation = Callable[[Tensor, Tensor], Tensor]
-"""Symmetric: from `b C n` and `b C m` to `b n m`, each entry of its own two positions alone."""
+"""Symmetric; maps `b C n` and `b C m` to `b n m`, where each entry depends only on its own two positions."""
 
 
 class _Limits(NamedTuple):
-    """Largest side of a block, and entries at once, over all samples that are taken together."""
+    """Largest side of a block, and largest number of entries at once over all samples processed together."""
 
     side: int
     entries: int
 
 
-_ON_CPU = _Limits(512, 2**19)  # 2 MB: what its caches hold
-_ELSEWHERE = _Limits(1024, 2**24)  # 64 MB: few and large enough to keep the device busy
+_ON_CPU = _Limits(512, 2**19)  # 2 MB, which fits its caches
+_ELSEWHERE = _Limits(1024, 2**24)  # 64 MB: few blocks, each large enough to keep the device busy
 
 
 def pairwise_l1(student: Tensor, teacher: Tensor, relation: Relation) -> Tensor:
     """Mean over samples and pairs of positions of `|relation(student) - relation(teacher)|`.
 
-    The same as the plain expression, but of its `n n` matrices only blocks exist at a time: each gives its part of the
-    loss and, in the same pass, of the gradient, so that what is kept for the backward pass is as large as the features.
-    The blocks below the diagonal mirror those above it and are not computed, which makes it the faster one too.
+    Equal to the plain expression, but only blocks of its `n n` matrices exist at a time: each contributes to the loss
+    and, in the same pass, to the gradient, so that what is saved for the backward pass is only as large as the
+    features. The blocks below the diagonal mirror those above it and are not computed, so it is also faster.
 
     Args:
-        student: `B C n`; the gradient flows to these alone.
+        student: `B C n`; the gradient flows to these only.
         teacher: `B D n`, of any width.
-        relation: what is compared, the same for both.
+        relation: the relation that is compared, applied to both.
     """
     loss: Tensor = _PairwiseL1.apply(student, teacher.detach(), relation)  # type: ignore[no-untyped-call]
     return loss

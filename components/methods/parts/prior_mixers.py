@@ -1,4 +1,4 @@
-"""The two mixers of MiPKD: features at random positions, and blocks of networks at random depths."""
+"""The two mixers of MiPKD: one mixes features at random positions, the other blocks of two networks at random."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from components.methods.parts.cascade import Heads, advance, finish, projection
 class FeaturePriorMixer(nn.Module):
     """Encoders of both networks' features into one latent space, and the decoder back to the teacher's.
 
-    Separate encoders and convolutions won the paper's ablations; convolution, ReLU, convolution is ours.
+    Separate encoders and convolutions won the paper's ablations; the layers (convolution, ReLU, convolution) are ours.
 
     Args:
         student: channels of the student's features.
@@ -28,15 +28,15 @@ class FeaturePriorMixer(nn.Module):
         self.decoder = _coder(latent, latent, teacher)
 
     def enhance(self, student: Tensor, latent: Tensor, mask: Tensor) -> Tensor:
-        """Decode the student's features, `B C_S h w`, with the teacher's latent in their place where the mask is true.
+        """Encode the student's features, replace them by the teacher's latent where the mask is true, and decode.
 
         Args:
-            student: its features.
-            latent: the teacher's, encoded, `B C h w`.
-            mask: boolean, of the same shape.
+            student: the student's features, `B C_S h w`.
+            latent: the teacher's encoded features, `B C h w`.
+            mask: boolean, of the latent's shape.
 
         Returns:
-            `B C_T h w`, to be like the teacher's features.
+            `B C_T h w`, to be compared with the teacher's features.
         """
         enhanced: Tensor = self.decoder(torch.where(mask, latent, self.student_encoder(student)))
         return enhanced
@@ -45,9 +45,9 @@ class FeaturePriorMixer(nn.Module):
 class BlockPriorMixer(nn.Module):
     """A path through blocks of both networks, from enhanced features at the first tap to an image.
 
-    A block is what lies between two taps; the last reaches from the last tap to the image. Each has the context (the
-    global skip, an encoder's skips) of its own network's plain pass, which both run anyway. Where the widths differ, a
-    learnable 1x1 projection lies wherever the path changes the network (ours).
+    A block consists of the stages between two taps; the last block runs from the last tap to the image. Each uses the
+    context (the global skip, an encoder's skips) of its own network's plain forward pass, which both networks run
+    anyway. If the widths differ, a learnable 1x1 projection is applied wherever the path switches networks (ours).
 
     Args:
         widths: channels of the student's and the teacher's features at each tap.
@@ -59,13 +59,13 @@ class BlockPriorMixer(nn.Module):
         self.into_teacher = nn.ModuleList(projection(student, teacher) for student, teacher in widths[1:])
 
     def forward(self, student: Heads, teacher: Heads, enhanced: Tensor, draws: Sequence[bool]) -> Tensor:
-        """Image of the path, `B 3 H W`.
+        """The image at the end of the path, `B 3 H W`.
 
         Args:
-            student: its plain pass, up to the last tap.
-            teacher: likewise.
+            student: the student's plain forward pass, up to the last tap.
+            teacher: the teacher's.
             enhanced: features of the first tap, as wide as the teacher's.
-            draws: for each block whether the student runs it.
+            draws: for each block, whether the student runs it.
         """
         features, in_student = enhanced, False
         for place, students_turn in enumerate(draws):
@@ -81,9 +81,9 @@ class BlockPriorMixer(nn.Module):
         return finish(heads.network, state, heads.cuts[-1]) + self._idle(features)
 
     def _idle(self, features: Tensor) -> Tensor:
-        """Zero, but a function of every projection: one that the path didn't cross has a gradient too.
+        """Zero, but a function of every projection, so that even those that the path skipped get a gradient.
 
-        Several processes would wait for it forever, and the optimiser would forget how far its moments have come.
+        Without one, other processes would wait for it forever, and the optimiser would not update its moments.
         """
         weights = [parameter.sum() for parameter in self.parameters()]
         return 0 * torch.stack(weights).sum() if weights else features.new_zeros(())

@@ -1,23 +1,23 @@
-"""What two networks' features at the same relative depths are compared by."""
+"""The features of two networks at the same relative depths, for methods that compare them."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from components.backbones.backbone import Backbone
+from components.backbones.parts.precision import at_least_float32
 from components.methods.parts.cascade import Heads, example_heads
 from components.run.errors import InputError
 
 
 class Tap(NamedTuple):
-    """A relative depth at which networks are compared, and the student's and the teacher's features there.
+    """A relative depth at which two networks are compared, and the features of each there.
 
     Attributes:
-        depth: share of a network's stages that lie before it.
-        student: `1 C h w`, of an empty image: made for their shape.
-        teacher: likewise, of the same image.
+        depth: fraction of a network's stages that come before it.
+        student: the student's features of a blank image, `1 C h w`, used for their shape.
+        teacher: the teacher's features of the same image.
     """
 
     depth: float
@@ -26,7 +26,7 @@ class Tap(NamedTuple):
 
     @property
     def sizes(self) -> tuple[str, str]:
-        """Height and width of the student's features and of the teacher's, as a message writes them."""
+        """Height and width of the student's features and of the teacher's, formatted for messages."""
         student, teacher = (" x ".join(map(str, features.shape[2:])) for features in (self.student, self.teacher))
         return student, teacher
 
@@ -38,7 +38,7 @@ def example_taps(student: Backbone, teacher: Backbone, depths: Sequence[float]) 
 
 
 def equal_sized_taps(student: Backbone, teacher: Backbone, depths: Sequence[float]) -> Iterator[Tap]:
-    """The taps of two networks that are compared position by position, shallow to deep.
+    """The taps of two networks whose features are compared position by position, shallow to deep.
 
     Raises:
         InputError: the features of a tap differ in height or width; the message begins with `depths`.
@@ -47,13 +47,12 @@ def equal_sized_taps(student: Backbone, teacher: Backbone, depths: Sequence[floa
         ours, theirs = tap.sizes
         if ours != theirs:
             raise InputError(
-                f"depths: {tap.depth:g}: there the student's features are {ours} where the teacher's are {theirs}: "
+                f"depths: {tap.depth:g}: the student's features are {ours} there, but the teacher's are {theirs}: "
                 "write another depth, or take networks of one family."
             )
         yield tap
 
 
 def features_of(heads: Heads) -> list[Tensor]:
-    """Features at the cuts, shallow to deep; float32 where mixed precision made them coarser."""
-    features = [state.features for state in heads.states]
-    return [feature if feature.dtype == torch.float64 else feature.float() for feature in features]
+    """Features at the cuts, shallow to deep, in at least float32 (`at_least_float32`)."""
+    return [at_least_float32(state.features) for state in heads.states]

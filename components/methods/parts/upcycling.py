@@ -1,4 +1,4 @@
-"""DUKD's upcycled data: more training pairs for the student from the crops that are there."""
+"""DUKD's upcycled data: additional training pairs for the student, made from the existing crops."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -11,12 +11,12 @@ from torch import Tensor
 from components.backbones.backbone import Backbone
 from components.images.bicubic_tensors import resize_batch
 from components.methods.method import Batch, Setting
+from components.methods.parts.augmentations import Probability, draw_augmentation
 from components.methods.parts.draws import generator, sample_generators
-from components.methods.parts.symmetries import Probability, draw_symmetries
 from components.run.errors import InputError
 
 _TILE_PURPOSE = 2_000
-_SYMMETRY_PURPOSE = 3_000
+_AUGMENTATION_PURPOSE = 3_000
 
 
 class Upcycling:
@@ -24,20 +24,20 @@ class Upcycling:
 
     With student S, teacher T, degraded x (`n` by `n`), clean y (`scale*n` by `scale*n`), bicubic reduction `x/scale`:
 
-    * `zoom_in = mean|T(tile) - undo(S(change(tile)))|`, over tiles of y as large as x, each a degraded image now;
-      `change` inverts colours, flips and transposes (label consistency), each with a probability
-    * `zoom_out_reconstruction = mean|S(x/scale) - x|`, in the release only
+    * `zoom_in = mean|T(tile) - undo(S(change(tile)))|`, over tiles of y of the size of x, used as degraded images;
+      `change` inverts colours, flips and transposes (label consistency), each with some probability
+    * `zoom_out_reconstruction = mean|S(x/scale) - x|`, only in the release
     * `zoom_out_logits = mean|S(x/scale) - T(x/scale)|`
 
-    The release undoes a change in the order in which it was made, which is wrong for 4 of the 16 combinations; here
-    the order is reversed (`parts.symmetries`). Its reduction is MATLAB's without rounding, as here; a crop whose side
-    is no multiple of the scale is cut to one.
+    The release undoes the changes in the order in which it made them, which is wrong for 4 of the 16 combinations; here
+    the order is reversed (`parts.augmentations`). Its reduction, like ours, is MATLAB's without rounding. A crop whose
+    side is not a multiple of the scale is cropped to one.
 
     Args:
-        setting: networks, terms and seed; only those of its terms that are named above are computed.
-        teach: the teacher's image of a batch.
-        tiles: tiles drawn from the `scale * scale` of a clean crop, the same for the whole batch.
-        symmetry_probability: of each change.
+        setting: networks, terms and seed; of its terms, only those above are computed here.
+        teach: returns the teacher's image of a batch.
+        tiles: number of tiles drawn from the `scale * scale` tiles of a clean crop, the same for the whole batch.
+        symmetry_probability: probability of each change.
     """
 
     terms: ClassVar[frozenset[str]] = frozenset({"zoom_in", "zoom_out_reconstruction", "zoom_out_logits"})
@@ -58,7 +58,7 @@ class Upcycling:
             )
 
     def __call__(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
-        """Losses of one batch; its crops must be squares."""
+        """Losses of one batch, whose crops must be square."""
         losses: dict[str, Tensor] = {}
         if "zoom_in" in self.terms_wanted:
             losses["zoom_in"] = self._zoom_in(network, batch)
@@ -79,10 +79,10 @@ class Upcycling:
         generators = [
             generator
             for index in range(self.tiles)
-            for generator in sample_generators(batch.seeds, _SYMMETRY_PURPOSE + index)
+            for generator in sample_generators(batch.seeds, _AUGMENTATION_PURPOSE + index)
         ]
-        symmetries = draw_symmetries(generators, self.symmetry_probability, tiles.device)
-        return F.l1_loss(symmetries.undo(network(symmetries.apply(tiles))), self.teach(tiles))
+        augmentation = draw_augmentation(generators, self.symmetry_probability, tiles.device)
+        return F.l1_loss(augmentation.undo(network(augmentation.apply(tiles))), self.teach(tiles))
 
     def _zoom_out(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
         side = batch.degraded.shape[-1] // network.scale * network.scale

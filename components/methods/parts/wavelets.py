@@ -6,14 +6,14 @@ from torch import Tensor
 
 
 def haar(images: Tensor) -> tuple[Tensor, Tensor]:
-    """One level of the orthonormal 2-D Haar transform; an odd side is padded by a zero, as in PyWavelets' mode `zero`.
+    """One level of the orthonormal 2-D Haar transform; an odd side is padded with a zero (PyWavelets' mode `zero`).
 
     Args:
         images: `B C h w`.
 
     Returns:
         The approximation, `B C h/2 w/2`, and the details, `3 B C h/2 w/2`: horizontal, vertical and diagonal (the
-        differences down, across, and both).
+        differences down, across, and in both directions).
     """
     height, width = images.shape[-2:]
     images = F.pad(images, (0, width % 2, 0, height % 2))
@@ -27,12 +27,12 @@ def haar(images: Tensor) -> tuple[Tensor, Tensor]:
 def wavelet_distance(one: Tensor, other: Tensor, levels: int) -> Tensor:
     """L1 between the sub-bands of two images: the three details of each level, and the last approximation.
 
-    `sum_bands mean|W_band(one) - W_band(other)|`; the transform is linear, so it is taken of the difference.
+    `sum_bands mean|W_band(one) - W_band(other)|`; the transform is linear, so it is applied to the difference.
 
     Args:
         one: `B C h w`.
-        other: likewise.
-        levels: how often the approximation is transformed again.
+        other: of the same shape.
+        levels: how many times the approximation is transformed.
     """
     approximation = one - other
     bands = []
