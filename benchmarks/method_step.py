@@ -40,7 +40,7 @@ def measure(name: str, settings: Settings) -> dict[str, float]:
     device = accelerator.device
     network, method = entries.networks(choice, device)
     trainee = Trainee(network, method)
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average_decay))  # type: ignore[no-untyped-call]
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))  # type: ignore[no-untyped-call]
     averaged = cast("Backbone", average.module)
     wrapped, optimiser = accelerator.prepare(trainee, make_optimiser(trainee.parameters(), recipe))
     wrapped.train()

@@ -40,7 +40,7 @@ SETS = ("Set5", "Set14")
 DENOISING = TaskChoice.model_validate({"name": "denoise", "sigma": 25, "gray": True})
 
 
-class Network(NamedTuple):
+class PublishedNetwork(NamedTuple):
     """A network with published weights.
 
     Attributes:
@@ -131,7 +131,7 @@ def by_cut_bytes(network: Backbone, clean: Image, degraded: Image, scale: int) -
 
 CARN, IDN, FSRCNN = "CARN's README", "IDN-tensorflow's README", "yjn870's README"
 NETWORKS = {
-    "fsrcnn": Network(
+    "fsrcnn": PublishedNetwork(
         {scale: f"fsrcnn_x{scale}.pth" for scale in (2, 3, 4)},
         by_pillow,
         {
@@ -143,7 +143,7 @@ NETWORKS = {
             (4, "Set14"): (27.59, CARN),
         },
     ),
-    "vdsr": Network(
+    "vdsr": PublishedNetwork(
         dict.fromkeys((2, 3, 4), "vdsr_multiscale.npz"),
         by_unrounded_luma,
         {
@@ -153,7 +153,7 @@ NETWORKS = {
             (4, "Set14"): (28.01, CARN),
         },
     ),
-    "idn": Network(
+    "idn": PublishedNetwork(
         {scale: f"idn_x{scale}.npz" for scale in (2, 3, 4)},
         by_rounded_luma,
         {
@@ -165,7 +165,7 @@ NETWORKS = {
             (4, "Set14"): (28.25, IDN),
         },
     ),
-    "carn_m": Network(
+    "carn_m": PublishedNetwork(
         dict.fromkeys((2, 3, 4), "carn_m.pth"),
         by_cut_bytes,
         {

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import torch
 
 from components.auxiliary.aggregator import Aggregator
-from components.auxiliary.committee import Committee, Panel
 from components.auxiliary.encoder_weights import build_encoder
+from components.auxiliary.ensemble import AggregatedEnsemble, TeacherEnsemble
 from components.auxiliary.privileged_teacher import build_privileged_teacher
 from components.backbones import BackboneChoice, build_backbone
 from components.backbones.backbone import Backbone
@@ -68,7 +68,7 @@ class Entries(NamedTuple):
             teacher=frozen(lambda: self.teacher(self.task))(),
             build=build,
             load_encoder=frozen(lambda: build_encoder(encoder, "encoders")),
-            load_committee=frozen(self.committee),
+            load_ensemble=frozen(self.ensemble),
             load_privileged=frozen(lambda: build_privileged_teacher(student, self.scale, before)),
         )
         return network, build_method(choice, setting).to(device)
@@ -78,10 +78,10 @@ class Entries(NamedTuple):
         choice = typed(BackboneChoice, section(self.values, "teachers", name, "backbone"), f"teachers.{name}")
         return build_backbone(choice, self.scale)
 
-    def committee(self) -> Committee:
+    def ensemble(self) -> AggregatedEnsemble:
         """The task's teacher, the further members, and the aggregator."""
         members = section(self.values, "run", "members")
         teachers = {"teacher": self.teacher(self.task)}
         teachers |= {name: self.teacher(f"{self.task}_{name}") for name in members}
-        arguments = section(self.values, "committees", self.task, "aggregator")
-        return Committee(Panel(teachers), Aggregator(self.scale, len(teachers), **arguments))
+        arguments = section(self.values, "ensembles", self.task, "aggregator")
+        return AggregatedEnsemble(TeacherEnsemble(teachers), Aggregator(self.scale, len(teachers), **arguments))

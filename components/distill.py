@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from components.auxiliary.committee_weights import load_committee
 from components.auxiliary.encoder_weights import load_encoder
+from components.auxiliary.ensemble_weights import load_ensemble
 from components.auxiliary.privileged_teacher import load_privileged_teacher
 from components.backbones import BackboneChoice, build_backbone
 from components.backbones.backbone import Backbone
@@ -42,7 +42,7 @@ def distill(
     check: Path,
     output: Path,
     encoder: Path | None = None,
-    committee: Path | None = None,
+    ensemble: Path | None = None,
     privileged: Path | None = None,
 ) -> None:
     """Train the task's student by one method.
@@ -57,11 +57,11 @@ def distill(
         check: what `check_teacher` wrote about these weights.
         output: folder to write `student.safetensors`, `history.csv` and `validation.csv` to.
         encoder: the frozen encoder, for methods that compare in its space.
-        committee: several frozen teachers and the aggregator of their images, for methods that learn from it.
+        ensemble: several frozen teachers and the aggregator of their images, for methods that learn from it.
         privileged: the frozen teacher that sees the clean image, for methods whose student begins as its decoder.
 
     Raises:
-        InputError: unknown method, loss, backbone or argument, a teacher that was not checked, a committee that it
+        InputError: unknown method, loss, backbone or argument, a teacher that was not checked, an ensemble that it
             does not belong to, or a method without a file that it needs.
         DivergedError: a loss was not finite.
     """
@@ -96,7 +96,7 @@ def distill(
             teacher=Frozen(load_backbone(teacher).to(device)),
             build=build_another,
             load_encoder=frozen("encoder", encoder, load_encoder),
-            load_committee=frozen("committee", committee, lambda file: load_committee(file, teacher)),
+            load_ensemble=frozen("ensemble", ensemble, lambda file: load_ensemble(file, teacher)),
             load_privileged=frozen("privileged", privileged, load_privileged_teacher),
             to_clean=DISTANCES[recipe.reconstruction],
             to_teacher=DISTANCES[student.logits],
@@ -115,7 +115,7 @@ def distill(
         recipe=recipe,
         lmdb=lmdb,
         values={"task": task, "student": student, "method": method, "recipe": recipe},
-        files=[file for file in (teacher, encoder, committee, privileged) if file],
+        files=[file for file in (teacher, encoder, ensemble, privileged) if file],
         report=current(),
     )
     session.run(

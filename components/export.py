@@ -27,7 +27,7 @@ from components.telemetry.recorder import observed
 _LOG = logging.getLogger(__name__)
 
 
-class Export(Params):
+class Calibration(Params):
     """How the ranges of 8-bit integers are found.
 
     Attributes:
@@ -41,7 +41,7 @@ class Export(Params):
 
 def export(
     task: TaskChoice,
-    export: Export,
+    export: Calibration,
     sources: dict[str, Source],
     datasets: dict[str, Dataset],
     collection: Collection,

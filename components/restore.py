@@ -56,9 +56,9 @@ def restore(
 
     from components.exporting.opening import open_network  # noqa: PLC0415
     from components.use.bands import restored_rows  # noqa: PLC0415
-    from components.use.ensemble import SelfEnsemble  # noqa: PLC0415
     from components.use.photograph_files import ENDINGS, refuse_unfit, write_photograph  # noqa: PLC0415
     from components.use.photographs import read_photograph  # noqa: PLC0415
+    from components.use.self_ensemble import SelfEnsemble  # noqa: PLC0415
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() and student.suffix == ".safetensors" else "cpu"

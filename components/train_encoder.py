@@ -30,7 +30,7 @@ MEASURES = ("psnr", "codes_in_use", "perplexity")
 _LOG = logging.getLogger(__name__)
 
 
-class Weights(Params):
+class AutoencoderLossWeights(Params):
     """Weights of the autoencoder's losses; 0.25 is VQ-VAE's."""
 
     reconstruction: float = 1.0
@@ -38,7 +38,7 @@ class Weights(Params):
     commitment: float = 0.25
 
 
-class Encoder(Params):
+class EncoderRecipe(Params):
     """The encoder: a released checkpoint, or a small one that is trained here.
 
     Attributes:
@@ -51,20 +51,22 @@ class Encoder(Params):
     network: Annotated[dict[str, Any], BeforeValidator(without_nulls)]
     checkpoint: str | None = None
     training: Training | None = None
-    weights: Weights = Weights()
+    weights: AutoencoderLossWeights = AutoencoderLossWeights()
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
         if (self.checkpoint is None) == (self.training is None):
             raise ValueError("give either checkpoint (released weights) or training (a recipe)")
-        if self.training and self.training.progression:
-            raise ValueError("training.progression: an encoder has one size of images, for its normalisation sees all")
+        if self.training and self.training.progressive_learning:
+            raise ValueError(
+                "training.progressive_learning: an encoder has one size of images, for its normalisation sees all"
+            )
         if self.network.get("name") == "vgg19" and self.checkpoint is None:
             raise ValueError("vgg19 is imported: give its checkpoint")
         return self
 
 
-def train_encoder(task: TaskChoice, encoder: Encoder, raw: Path, lmdb: Path, output: Path, scores: Path) -> None:
+def train_encoder(task: TaskChoice, encoder: EncoderRecipe, raw: Path, lmdb: Path, output: Path, scores: Path) -> None:
     """Import or train the encoder in whose space DCKD, CSD and SKD compare images.
 
     Args:

@@ -23,7 +23,7 @@ from components.training.recipe import Training
 from components.training.session import Session
 
 
-class Weights(Params):
+class PrivilegedLossWeights(Params):
     """Weights of its losses; the imitation's is the released one."""
 
     reconstruction: float = 1.0
@@ -41,7 +41,7 @@ class PrivilegedRecipe(Params):
 
     encoder: dict[str, Any]
     training: Training
-    weights: Weights = Weights()
+    weights: PrivilegedLossWeights = PrivilegedLossWeights()
 
 
 def train_privileged_teacher(

@@ -11,8 +11,8 @@ import yaml
 from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio
 
-from components.auxiliary.committee import Committee
-from components.auxiliary.committee_weights import load_panel, save_committee
+from components.auxiliary.ensemble import AggregatedEnsemble
+from components.auxiliary.ensemble_weights import load_teacher_ensemble, save_ensemble
 from components.auxiliary.privileged_teacher import describe_privileged_teacher
 from components.backbones import BackboneChoice
 from components.backbones.weights import describe_backbone, save_network
@@ -36,12 +36,12 @@ class SmallProject:
     def __init__(self, folder):
         self.folder = folder
         self.params = copy.deepcopy(tiny.PARAMS)
-        for section in ("teachers", "encoders", "committees", "privileged_teachers", "students"):
+        for section in ("teachers", "encoders", "ensembles", "privileged_teachers", "students"):
             self.params[section]["sr"]["training"] = dict(TRAINING)
         self.params["run"]["seeds"] = [self.params["students"]["sr"]["training"].pop("seed")]
         self.params["teachers"]["sr"]["backbone"] = dict(TEACHER)
         self.params["students"]["sr"]["backbone"] = dict(STUDENT)
-        self.params["committees"]["sr"]["aggregator"] = dict(tiny.AGGREGATOR)
+        self.params["ensembles"]["sr"]["aggregator"] = dict(tiny.AGGREGATOR)
         self.params["privileged_teachers"]["sr"]["encoder"] = dict(PRIVILEGED)
         self.params["encoders"]["sr"]["network"] = ENCODER | {"multipliers": [1, 1, 2, 2, 4]}
         self.params["methods"]["dckd"]["history"] |= tiny.HISTORY
@@ -100,16 +100,16 @@ class SmallProject:
         save_network(self.folder / "encoder", tiny.encoder(seed), {"encoder": network})
 
     def member(self, name="rcan", seed=9, scale=2):
-        """Store a further teacher of a committee."""
+        """Store a further teacher of an ensemble."""
         path = self.folder / "members" / name / "teacher.safetensors"
         save_network(path, tiny.rcan(seed, scale), describe_backbone(BackboneChoice(**tiny.RCAN), scale))
         return path
 
-    def committee(self, seed=4):
-        """Store a committee of the teacher there is and another one."""
+    def ensemble(self, seed=4):
+        """Store an ensemble of the teacher there is and another one."""
         files = {"teacher": self.folder / "teacher", "rcan": self.member()}
-        whole = Committee(load_panel(files), tiny.aggregator(seed=seed))
-        save_committee(self.folder / "committee", whole, tiny.AGGREGATOR, files)
+        whole = AggregatedEnsemble(load_teacher_ensemble(files), tiny.aggregator(seed=seed))
+        save_ensemble(self.folder / "ensemble", whole, tiny.AGGREGATOR, files)
 
     def privileged(self, seed=6):
         """Store a privileged teacher of the student."""

@@ -45,11 +45,11 @@ def shrink(params: dict[str, Any]) -> None:
     params["teachers"]["sr"]["backbone"] |= {"channels": 8, "blocks": 1}
     params["teachers"]["sr_rcan"]["backbone"] |= {"channels": 8, "groups": 1, "blocks": 1}
     params["teachers"]["sr_rcan"]["training"] |= TINY
-    params["committees"]["sr"]["aggregator"] |= {"channels": 8, "tail": 8}
-    params["committees"]["sr"]["tolerance"] = 100.0
+    params["ensembles"]["sr"]["aggregator"] |= {"channels": 8, "tail": 8}
+    params["ensembles"]["sr"]["tolerance"] = 100.0
     params["students"]["sr"]["backbone"] |= {"channels": 4, "blocks": 1}
     params["teachers"]["sr"]["expected"] |= {"psnr": 0.0}
-    for section in ("teachers", "encoders", "committees", "privileged_teachers", "students"):
+    for section in ("teachers", "encoders", "ensembles", "privileged_teachers", "students"):
         params[section]["sr"]["training"] |= TINY
     for method in ("dckd", "dckd_star"):
         params["methods"][method]["history"] |= {"intervals": [2], "phase": 100}

@@ -29,7 +29,7 @@ def project(tmp_path, monkeypatch):
     project.training_images()
     project.teacher()
     project.encoder()
-    project.committee()
+    project.ensemble()
     project.privileged()
     return project
 
@@ -87,9 +87,9 @@ class TestEveryMethod:
     "change",
     [
         lambda project: project.params["methods"]["dckd"]["weights"].update(codes=0.002),
-        lambda project: project.params["methods"]["dckd"]["history"].update(keep=0.2),
+        lambda project: project.params["methods"]["dckd"]["history"].update(momentum=0.2),
         lambda project: project.params["students"]["sr"]["training"].update(learning_rate=0.002),
-        lambda project: project.params["students"]["sr"]["training"].update(average_decay=0.8),
+        lambda project: project.params["students"]["sr"]["training"].update(ema_decay=0.8),
     ],
 )
 def test_no_run_goes_on_from_another_ones_checkpoint(change, project, monkeypatch, capsys):
@@ -156,22 +156,22 @@ def test_another_teacher_or_encoder_is_another_training(name, project, monkeypat
     assert "going on" not in capsys.readouterr().out
 
 
-class TestCommittee:
+class TestEnsemble:
     def test_one_without_the_teacher_that_was_checked_is_refused(self, project):
         project.network("teacher", {"name": "edsr", "channels": 8, "blocks": 2}, seed=9)
         project.check()
-        with pytest.raises(InputError, match=r"committee: none of its teachers \(rcan, teacher\) has the"):
+        with pytest.raises(InputError, match=r"ensemble: none of its teachers \(rcan, teacher\) has the"):
             project.run(distill, "mtkd")
         assert not (project.folder / "output").exists()
 
     def test_a_method_that_learns_from_one_says_that_it_has_none(self, project):
-        arguments = project.arguments(distill, "mtkd") | {"committee": None}
-        with pytest.raises(InputError, match=r"methods\.mtkd\.weights: its losses need --committee"):
+        arguments = project.arguments(distill, "mtkd") | {"ensemble": None}
+        with pytest.raises(InputError, match=r"methods\.mtkd\.weights: its losses need --ensemble"):
             distill(**arguments)
 
     def test_another_one_is_another_training(self, project, monkeypatch, capsys):
         broken_off(project, monkeypatch, "mtkd")
-        project.committee(seed=5)
+        project.ensemble(seed=5)
         project.run(distill, "mtkd")
         assert "going on" not in capsys.readouterr().out
 

@@ -17,7 +17,7 @@ from components.backbones.parts.head_body_tail import conv3x3, upsampler
 from components.backbones.parts.swin import residual_swin_blocks
 from components.backbones.tiling import run_padded
 from components.export import export
-from components.exporting.costs import Cost, cost_of
+from components.exporting.costs import MeasuredCost, cost_of
 from components.exporting.graph import TOLERANCE, to_bytes, to_onnx
 from components.exporting.opening import open_network
 from components.exporting.session import INPUT, OUTPUT, OnnxNetwork
@@ -170,7 +170,7 @@ def run(project, output="output"):
     paths |= {name: folder / f"{name}.safetensors" for name in ("student", "teacher")} | {"output": folder / output}
     flags = [word for name, path in paths.items() for word in (f"--{name}", str(path))]
     params = ["--params", str(folder / "params.yaml"), "--task", "sr", "--collection", "sr"]
-    with mock.patch("components.export.cost_of", lambda path, threads: Cost(path.stat().st_size, threads)):
+    with mock.patch("components.export.cost_of", lambda path, threads: MeasuredCost(path.stat().st_size, threads)):
         export(**parse(export, [*params, *flags]))
 
 

@@ -1,1 +1,1 @@
-"""Frozen networks that a method needs beside the teacher: encoders, committees, privileged teachers."""
+"""Frozen networks that a method needs beside the teacher: encoders, ensembles, privileged teachers."""

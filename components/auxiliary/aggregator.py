@@ -64,7 +64,7 @@ class Aggregator(nn.Module):
         heads: attention heads.
         window: side of the windows, at the degraded size.
         mlp_ratio: hidden width of the MLPs over the channels.
-        dropped: probability of stochastic depth in the last block; 0.1 by default in the release.
+        drop_path_rate: probability of stochastic depth in the last block; 0.1 by default in the release.
         tail: width of the upsampling tail; 64 in the release.
         residual: adds a mean of the teachers' images, in which each gets a learnt weight, to an output that is small
             at first (ours; the release makes the image anew, which takes its half million steps).
@@ -79,7 +79,7 @@ class Aggregator(nn.Module):
         heads: Positive = 6,
         window: Annotated[int, Field(gt=1)] = 8,
         mlp_ratio: Annotated[float, Field(gt=0)] = 2.0,
-        dropped: Annotated[float, Field(ge=0, lt=1)] = 0.1,
+        drop_path_rate: Annotated[float, Field(ge=0, lt=1)] = 0.1,
         tail: Positive = 64,
         residual: bool = False,
     ) -> None:
@@ -89,7 +89,9 @@ class Aggregator(nn.Module):
         self.unshuffle = nn.PixelUnshuffle(scale)
         self.conv_first = conv3x3(3 * teachers * scale**2, channels)
         self.patch_embed = nn.Sequential(OrderedDict(norm=ChannelNorm(channels)))
-        self.layers = residual_swin_blocks(channels, depths, heads, window, mlp_ratio, dropped, FrequencyAttention)
+        self.layers = residual_swin_blocks(
+            channels, depths, heads, window, mlp_ratio, drop_path_rate, FrequencyAttention
+        )
         self.norm = ChannelNorm(channels)
         self.conv_after_body = conv3x3(channels, channels)
         self.conv_before_upsample = nn.Sequential(conv3x3(channels, tail), nn.LeakyReLU())

@@ -106,7 +106,7 @@ class Level(nn.Module):
         return features if self.downsample is None else self.downsample(features)
 
 
-class Encoder(nn.Module):
+class ConvolutionalEncoder(nn.Module):
     """The convolutional encoder: an image to a latent `2**(levels-1)` times smaller."""
 
     def __init__(self, channels: int, multipliers: Sequence[int], blocks: int, latent: int, groups: int) -> None:
@@ -186,7 +186,7 @@ class VqganEncoder(FeatureSpace):
     ) -> None:
         super().__init__()
         self.levels = len(multipliers)
-        self.encoder = Encoder(channels, multipliers, blocks, latent, groups)
+        self.encoder = ConvolutionalEncoder(channels, multipliers, blocks, latent, groups)
         self.quant_conv = nn.Conv2d(latent, code_size, 1)
         self.quantize = Codebook(codes, code_size)
 

@@ -112,7 +112,7 @@ class Nafnet(Backbone):
     last decoder, whose features enter the convolution `ending`; `leave` adds the image.
 
     Height and width are multiples of 2 to the number of encoders (`multiple`). The official network pads with zeros up
-    to that, on the right and below; `tiling.restore` mirrors.
+    to that, on the right and below; `tiling.restore_tiled` mirrors.
 
     The published protocols of deblurring measure NAFNetLocal (TLC): in evaluation, means over the image give way to
     means over windows 1.5 times as large as the training patches. That is `local_window`, 384 for patches of 256; it

@@ -40,7 +40,7 @@ class SwinIr(Backbone):
         heads: attention heads.
         window: side of the windows.
         mlp_ratio: hidden width of the MLPs over the channels.
-        dropped: probability of stochastic depth in the last Swin block while training.
+        drop_path_rate: probability of stochastic depth in the last Swin block while training.
         upsampling: `pixelshuffle` by way of 64 channels, or `pixelshuffledirect` to the colours; unused at scale 1.
     """
 
@@ -54,7 +54,7 @@ class SwinIr(Backbone):
         heads: Positive = 6,
         window: Annotated[int, Field(gt=1)] = 8,
         mlp_ratio: Annotated[float, Field(gt=0)] = 2.0,
-        dropped: Annotated[float, Field(ge=0, lt=1)] = 0.1,
+        drop_path_rate: Annotated[float, Field(ge=0, lt=1)] = 0.1,
         upsampling: Literal["pixelshuffle", "pixelshuffledirect"] = "pixelshuffle",
     ) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class SwinIr(Backbone):
         self.register_buffer("mean", torch.tensor(DIV2K_MEAN).view(1, 3, 1, 1), persistent=False)
         self.conv_first = conv3x3(3, channels)
         self.patch_embed = nn.Sequential(OrderedDict(norm=ChannelNorm(channels)))
-        self.layers = residual_swin_blocks(channels, depths, heads, window, mlp_ratio, dropped)
+        self.layers = residual_swin_blocks(channels, depths, heads, window, mlp_ratio, drop_path_rate)
         self.norm = ChannelNorm(channels)
         self.conv_after_body = conv3x3(channels, channels)
         tail = _tail(scale, channels, upsampling)

@@ -23,7 +23,7 @@ RunTile = Callable[[Span, Span], Tensor]
 
 
 @torch.inference_mode()
-def restore(network: Backbone, image: Tensor, tile: int = 512, overlap: int = 64) -> Tensor:
+def restore_tiled(network: Backbone, image: Tensor, tile: int = 512, overlap: int = 64) -> Tensor:
     """Restore one image of any size.
 
     Up to `tile` pixels a side it goes through the network whole. Above, overlapping tiles go through one by one, and

@@ -43,7 +43,8 @@ class Uformer(Backbone):
         heads: attention heads of the first level; they double with the width.
         window: side of the windows; the size rule is 16 of them.
         mlp_ratio: hidden width of the MLPs over the channels.
-        dropped: probability of stochastic depth in the bottleneck while training; it rises to that and falls again.
+        drop_path_rate: probability of stochastic depth in the bottleneck while training; it rises to that, and falls
+            again.
         modulated: whether the decoder has modulators.
         shifted: where every other block shifts its windows. Officially that is everywhere, but in the bottleneck only
             where the network was made for images larger than 16 windows a side: the release trains it on 256 pixels
@@ -58,7 +59,7 @@ class Uformer(Backbone):
         heads: Positive = 1,
         window: Annotated[int, Field(gt=1)] = 8,
         mlp_ratio: Annotated[float, Field(gt=0)] = 4.0,
-        dropped: Annotated[float, Field(ge=0, lt=1)] = 0.1,
+        drop_path_rate: Annotated[float, Field(ge=0, lt=1)] = 0.1,
         modulated: bool = True,
         shifted: Shifted = "above_bottleneck",
     ) -> None:
@@ -80,7 +81,7 @@ class Uformer(Backbone):
             return LeWinLevel([make(index % 2 * shift, mlp_ratio, rate) for index, rate in enumerate(rates)])
 
         *counts, bottom = blocks
-        rates = np.linspace(0, dropped, sum(counts)).tolist()
+        rates = np.linspace(0, drop_path_rate, sum(counts)).tolist()
         starts = [sum(counts[:number]) for number in range(_HALVINGS)]
         rates_of = [rates[start : start + count] for start, count in zip(starts, counts, strict=True)]
         self.input_proj = _named("proj", conv3x3(3, channels), nn.LeakyReLU())
@@ -88,7 +89,7 @@ class Uformer(Backbone):
             width = channels * 2**number
             self.add_module(f"encoderlayer_{number}", level(number, rates_of[number]))
             self.add_module(f"dowsample_{number}", _named("conv", nn.Conv2d(width, 2 * width, 4, 2, 1)))
-        self.conv = level(_HALVINGS, [dropped] * bottom)
+        self.conv = level(_HALVINGS, [drop_path_rate] * bottom)
         incoming = channels * 2**_HALVINGS
         for index, number in enumerate(reversed(range(_HALVINGS))):
             width = channels * 2**number

@@ -13,7 +13,7 @@ import psutil
 MEGAPIXEL = 1_000_000
 
 
-class Cost(NamedTuple):
+class MeasuredCost(NamedTuple):
     """Cost of one megapixel of restored image, which went through the network whole.
 
     Attributes:
@@ -25,16 +25,16 @@ class Cost(NamedTuple):
     megabytes_per_megapixel: float
 
 
-def cost_of(network: Path, threads: int, repeats: int = 3) -> Cost:
+def cost_of(network: Path, threads: int, repeats: int = 3) -> MeasuredCost:
     """Cost of a network, on the CPU with so many threads, measured by `python -m components.exporting.costs`."""
     command = [sys.executable, "-m", "components.exporting.costs", str(network), str(threads), str(repeats)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"measuring {network.name} failed:\n{done.stderr}")
-    return Cost(**json.loads(done.stdout.splitlines()[-1]))
+    return MeasuredCost(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure(path: Path, threads: int, repeats: int) -> Cost:
+def measure(path: Path, threads: int, repeats: int) -> MeasuredCost:
     """Measure in this process, which must have done nothing else."""
     import torch  # noqa: PLC0415 - a caller that only starts processes does without
 
@@ -53,7 +53,7 @@ def measure(path: Path, threads: int, repeats: int) -> Cost:
             began = perf_counter()
             network(image)
             seconds.append(perf_counter() - began)
-    return Cost(min(seconds[1:]) / megapixels, max(peak.megabytes - before, 0) / megapixels)
+    return MeasuredCost(min(seconds[1:]) / megapixels, max(peak.megabytes - before, 0) / megapixels)
 
 
 class Peak:

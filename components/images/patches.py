@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, Sampler
 
 from components.images.metrics import LUMA, PEAK
 from components.images.pixels import Degraded
-from components.images.progression import Progression, unchanging
+from components.images.progressive_learning import ProgressiveLearning, unchanging
 from components.images.store import Image, Record, Store
 from components.run.errors import InputError
 
@@ -70,10 +70,16 @@ class TrainingPatches(Dataset[Sample]):
     """
 
     def __init__(
-        self, store: Store, task: Degradation, patch: int | Progression, seed: int, augment: bool, gray: bool = False
+        self,
+        store: Store,
+        task: Degradation,
+        patch: int | ProgressiveLearning,
+        seed: int,
+        augment: bool,
+        gray: bool = False,
     ) -> None:
         self._store, self._task, self._seed = store, task, seed
-        self._sizes = patch if isinstance(patch, Progression) else unchanging(1, patch)
+        self._sizes = patch if isinstance(patch, ProgressiveLearning) else unchanging(1, patch)
         self._augment, self._gray = augment, gray
         self._records = store.records("training")
         if task.scale != store.scale:
@@ -135,8 +141,8 @@ class TrainingPatches(Dataset[Sample]):
 class StepSampler(Sampler[list[int]]):
     """The sample numbers of one process, a list a step: the `batch_sampler` of a `DataLoader`.
 
-    Step `s` (from 1) of a batch of `B` holds the numbers `(s - 1) B ... s B - 1`, or what the progression says; of `W`
-    processes, each takes an equal run of them.
+    Step `s` (from 1) of a batch of `B` holds the numbers `(s - 1) B ... s B - 1`, or what progressive learning says; of
+    `W` processes, each takes an equal run of them.
 
     Args:
         first: the first step.
@@ -149,9 +155,11 @@ class StepSampler(Sampler[list[int]]):
         InputError: the batch can't be shared equally.
     """
 
-    def __init__(self, first: int, last: int, batch: int | Progression, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, first: int, last: int, batch: int | ProgressiveLearning, rank: int = 0, world_size: int = 1
+    ) -> None:
         self._steps, self._rank, self._world_size = range(first, last + 1), rank, world_size
-        self._sizes = batch if isinstance(batch, Progression) else unchanging(batch, 1)
+        self._sizes = batch if isinstance(batch, ProgressiveLearning) else unchanging(batch, 1)
         for size in self._sizes.batches:
             if size % world_size:
                 raise InputError(

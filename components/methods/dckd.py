@@ -32,7 +32,7 @@ class Dckd(Distillation):
         tap_weights: weight of each VQGAN level in the contrast, shallow to deep.
         cross_entropy: `released` or `exact`.
         encoder_range: the images fed to the encoder.
-        symmetry_probability: probability of each change in label consistency; 0.5 as released.
+        augmentation_probability: probability of each change in label consistency; 0.5 as released.
     """
 
     terms: ClassVar[frozenset[str]] = DynamicContrast.terms | IMAGE_TERMS | {"label_consistency"}
@@ -45,11 +45,11 @@ class Dckd(Distillation):
         tap_weights: tuple[float, ...] = TAP_WEIGHTS,
         cross_entropy: CrossEntropy = "released",
         encoder_range: EncoderRange = "zero_one",
-        symmetry_probability: Probability = 0.5,
+        augmentation_probability: Probability = 0.5,
     ) -> None:
         super().__init__(setting)
         self.contrast = DynamicContrast(setting, history, negatives, tap_weights, cross_entropy, encoder_range)
-        self.symmetry_probability = symmetry_probability
+        self.augmentation_probability = augmentation_probability
 
     def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""
@@ -71,7 +71,7 @@ class Dckd(Distillation):
             label = self.teach(batch.degraded)
             return label, label
         generators = sample_generators(batch.seeds, _LABEL_CONSISTENCY_PURPOSE)
-        augmentation = draw_augmentation(generators, self.symmetry_probability, batch.degraded.device)
+        augmentation = draw_augmentation(generators, self.augmentation_probability, batch.degraded.device)
         both = self.teach(torch.cat([batch.degraded, augmentation.apply(batch.degraded)]))
         label, changed = both.chunk(2)
         return label, augmentation.undo(changed)

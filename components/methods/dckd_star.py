@@ -26,7 +26,7 @@ class DckdStar(Distillation):
     Args:
         setting: networks, terms and seed.
         history, negatives, tap_weights, cross_entropy, encoder_range: see `DynamicContrast`.
-        tiles, symmetry_probability: see `Upcycling`.
+        tiles, augmentation_probability: see `Upcycling`.
     """
 
     terms: ClassVar[frozenset[str]] = DynamicContrast.terms | Upcycling.terms | IMAGE_TERMS
@@ -40,11 +40,11 @@ class DckdStar(Distillation):
         cross_entropy: CrossEntropy = "released",
         encoder_range: EncoderRange = "zero_one",
         tiles: Positive = 1,
-        symmetry_probability: Probability = 0.3,
+        augmentation_probability: Probability = 0.3,
     ) -> None:
         super().__init__(setting)
         self.contrast = DynamicContrast(setting, history, negatives, tap_weights, cross_entropy, encoder_range)
-        self.upcycling = Upcycling(setting, self.teach, tiles, symmetry_probability)
+        self.upcycling = Upcycling(setting, self.teach, tiles, augmentation_probability)
 
     def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""

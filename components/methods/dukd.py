@@ -18,12 +18,12 @@ class Dukd(Distillation):
     * `zoom_in`, `zoom_out_reconstruction`, `zoom_out_logits`: see `Upcycling`
 
     The published configurations differ in their weights (EDSR: 5 and 1 for reconstruction and logits, and the same for
-    zoom-out; RCAN x2 and x4: 1 and 1, without zoom-out) and in `symmetry_probability` (0.3; for RCAN x2 and x4, 0).
+    zoom-out; RCAN x2 and x4: 1 and 1, without zoom-out) and in `augmentation_probability` (0.3; for RCAN x2 and x4, 0).
 
     Args:
         setting: networks, terms and seed.
         tiles: how many tiles of a clean crop zoom-in uses; 1 as released (EDSR x2: 2).
-        symmetry_probability: probability of each change of a tile.
+        augmentation_probability: probability of each change of a tile.
         optimiser_steps: 1 sums all losses (the paper's objective). 2 follows the release: first a step on
             reconstruction and logits, then, without clearing their gradient, a second step on the sum of both and the
             upcycled losses. Its iterations cost more than those of other methods.
@@ -35,11 +35,11 @@ class Dukd(Distillation):
         self,
         setting: Setting,
         tiles: Positive = 1,
-        symmetry_probability: Probability = 0.3,
+        augmentation_probability: Probability = 0.3,
         optimiser_steps: Literal[1, 2] = 1,
     ) -> None:
         super().__init__(setting)
-        self.upcycling = Upcycling(setting, self.teach, tiles, symmetry_probability)
+        self.upcycling = Upcycling(setting, self.teach, tiles, augmentation_probability)
         # A part without a loss would have no gradient to step along.
         both = setting.terms & Upcycling.terms and setting.terms & IMAGE_TERMS
         self.parts = optimiser_steps if both else 1

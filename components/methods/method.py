@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from components.auxiliary.committee import Committee
+from components.auxiliary.ensemble import AggregatedEnsemble
 from components.auxiliary.feature_space import FeatureSpace
 from components.auxiliary.privileged_teacher import PrivilegedTeacher
 from components.backbones.backbone import Backbone
@@ -67,7 +67,7 @@ class Setting:
         build: builds another network of the student's architecture with new weights, on the same device; keywords
             replace arguments of the backbone (`build(channels=64)`), an unknown one is an `InputError`.
         load_encoder: loads the frozen encoder onto that device; called only by methods that need it.
-        load_committee: likewise the frozen committee of teachers.
+        load_ensemble: likewise the frozen ensemble of teachers.
         load_privileged: likewise the frozen teacher that sees the clean image.
         to_clean: distance between the student's image and the clean one; it defines the losses named `reconstruction`.
         to_teacher: distance between the student's image and the teacher's; it defines the losses named `logits`.
@@ -79,7 +79,7 @@ class Setting:
     teacher: Frozen[Backbone] | None = None
     build: Callable[..., Backbone] = not_given
     load_encoder: Callable[[], Frozen[FeatureSpace]] = not_given
-    load_committee: Callable[[], Frozen[Committee]] = not_given
+    load_ensemble: Callable[[], Frozen[AggregatedEnsemble]] = not_given
     load_privileged: Callable[[], Frozen[PrivilegedTeacher]] = not_given
     to_clean: Distance = F.l1_loss
     to_teacher: Distance = F.l1_loss

@@ -11,13 +11,13 @@ from components.methods.method import Batch, Distillation, Setting
 from components.methods.parts.wavelets import wavelet_distance
 from components.run.params import Positive
 
-_OF_COMMITTEE = frozenset({"wavelet", "image"})
+_OF_ENSEMBLE = frozenset({"wavelet", "image"})
 
 
 class Mtkd(Distillation):
     """The student imitates one image aggregated from those of several teachers (second stage).
 
-    With student S, committee A (`train_committee`, the first stage), clean image y, degraded x:
+    With student S, ensemble A (`train_ensemble`, the first stage), clean image y, degraded x:
 
     * `reconstruction = mean|S(x) - y|`, weight 0.1
     * `wavelet`: `wavelet_distance` of S(x) and A(x), with one level of Haar; weight 1 in the paper
@@ -37,15 +37,15 @@ class Mtkd(Distillation):
     def __init__(self, setting: Setting, levels: Positive = 1) -> None:
         super().__init__(setting)
         self.levels = levels
-        self.committee = setting.load_committee() if _OF_COMMITTEE & setting.terms else None
+        self.ensemble = setting.load_ensemble() if _OF_ENSEMBLE & setting.terms else None
 
     def forward(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch."""
         restored = network(batch.degraded)
         losses = self.image_losses(batch, lambda: restored)
-        if self.committee is not None:
+        if self.ensemble is not None:
             with torch.no_grad():
-                label = self.committee.network(batch.degraded)
+                label = self.ensemble.network(batch.degraded)
             if "wavelet" in self.setting.terms:
                 losses["wavelet"] = wavelet_distance(restored.float(), label.float(), self.levels)
             if "image" in self.setting.terms:

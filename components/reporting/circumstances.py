@@ -13,7 +13,7 @@ class Speed(Params):
     threads: int
 
 
-class Cost(Params):
+class RecordedCost(Params):
     """What a file took on one machine for a megapixel, as `components.exporting.costs` measures it."""
 
     seconds_per_megapixel: float = Field(gt=0)
@@ -27,7 +27,7 @@ class Loss(Params):
     lost: float
 
 
-class Export(Params):
+class ExportFindings(Params):
     """What `export` found of one student's files.
 
     Attributes:
@@ -42,7 +42,7 @@ class Export(Params):
     device: str
     threads: int
     student: str
-    networks: dict[str, Cost]
+    networks: dict[str, RecordedCost]
     sizes: dict[str, int]
     losses: dict[str, dict[str, Loss]]
 
@@ -66,4 +66,4 @@ class Circumstances(Params):
     made: str = ""
     durations: dict[str, float] = Field(default_factory=dict)
     speed: dict[str, Speed] = Field(default_factory=dict)
-    exports: dict[str, Export] = Field(default_factory=dict)
+    exports: dict[str, ExportFindings] = Field(default_factory=dict)

@@ -1,6 +1,6 @@
 """The files that `export` wrote, beside student and teacher as trained: size, loss and cost of each."""
 
-from components.reporting.circumstances import Export
+from components.reporting.circumstances import ExportFindings
 from components.reporting.findings import Findings
 from components.reporting.tables import Cell, Column, Table
 from components.reporting.wording import ABSENT, decibels, difference, milliseconds, whole
@@ -49,6 +49,6 @@ def export_table(findings: Findings) -> Table | None:
     return Table(caption, tuple(columns), tuple(rows))
 
 
-def _cost(export: Export, name: str) -> tuple[Cell, Cell]:
+def _cost(export: ExportFindings, name: str) -> tuple[Cell, Cell]:
     cost = export.networks[name]
     return Cell(milliseconds(1000 * cost.seconds_per_megapixel)), Cell(whole(cost.megabytes_per_megapixel))

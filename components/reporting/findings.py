@@ -36,7 +36,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Cost:
+class Complexity:
     """Parameters, and multiply-adds for one 1280x720 output."""
 
     parameters: int
@@ -66,7 +66,7 @@ class Contender:
     sets: Mapping[str, Quality]
     images: Mapping[str, Quality]
     restored: Path
-    cost: Cost | None = None
+    cost: Complexity | None = None
     backbone: str = ""
     losses: Curve = Curve()
     validation: Curve = Curve()
@@ -80,7 +80,7 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Encoder:
+class EncoderFindings:
     """The encoder and codebook that DCKD compares images in.
 
     Attributes:
@@ -99,7 +99,7 @@ class Encoder:
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailedImage:
     """An image that an expectation is not true of, and the value found instead."""
 
     file: str
@@ -113,7 +113,7 @@ class Expectation:
     expected: str
     checked: int
     required: bool
-    failures: tuple[Failure, ...]
+    failures: tuple[FailedImage, ...]
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class Findings:
     sources: Mapping[str, str]
     origins: tuple[Origin, ...]
     expectations: tuple[Expectation, ...]
-    encoder: Encoder
+    encoder: EncoderFindings
     publication: Publication = field(default_factory=Publication)
     recipes: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
     circumstances: Circumstances | None = None

@@ -10,12 +10,12 @@ from components.images.datasets import Collection, Dataset, Source, shown
 from components.images.manifest import Entry, read_manifest
 from components.reporting.circumstances import Circumstances
 from components.reporting.findings import (
+    Complexity,
     Contender,
-    Cost,
     Curve,
-    Encoder,
+    EncoderFindings,
     Expectation,
-    Failure,
+    FailedImage,
     Findings,
     Origin,
     Quality,
@@ -89,7 +89,7 @@ def gather(
                 sets=_sets(found, collection.test, path),
                 images=_images(scores / method / str(seed) / "images.csv", "evaluate", tested),
                 restored=scores / method / str(seed),
-                cost=Cost(found["parameters"], found["flops"]),
+                cost=Complexity(found["parameters"], found["flops"]),
                 backbone=_backbone(folder / "student.safetensors", "distill"),
                 losses=_curve(folder / "history.csv", "distill"),
                 validation=_curve(folder / "validation.csv", "distill"),
@@ -104,7 +104,7 @@ def gather(
             sets=_sets(checked["teacher"], collection.test, scores / "teacher.json"),
             images=_images(details / "teacher.csv", "check_teacher", tested),
             restored=details / "teacher",
-            cost=Cost(checked["parameters"], checked["flops"]),
+            cost=Complexity(checked["parameters"], checked["flops"]),
             backbone=_backbone(teacher / "teacher.safetensors", "train_teacher"),
             losses=_curve(teacher / "history.csv", "train_teacher"),
             validation=_curve(teacher / "validation.csv", "train_teacher"),
@@ -124,7 +124,7 @@ def gather(
         sources=sources,
         origins=_origins([*sources.values(), *collection.checkpoints], declared),
         expectations=_expectations(manifest / "validation.json"),
-        encoder=Encoder(**coded, losses=_curve(encoder / "history.csv", "train_encoder")),
+        encoder=EncoderFindings(**coded, losses=_curve(encoder / "history.csv", "train_encoder")),
         publication=publication,
         recipes=tuple((name, tuple(_flat(values))) for name, values in recipes.items()),
         circumstances=about,
@@ -238,7 +238,7 @@ def _expectations(path: Path) -> tuple[Expectation, ...]:
             expected=one["expected"],
             checked=one["checked"],
             required=one["required"],
-            failures=tuple(Failure(failure["file"], failure["found"]) for failure in one["failures"]),
+            failures=tuple(FailedImage(failure["file"], failure["found"]) for failure in one["failures"]),
         )
         for one in _json(path, "validate")["expectations"]
     )

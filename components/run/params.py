@@ -34,13 +34,13 @@ class MethodsByNeed(Params):
     Attributes:
         teacher: nothing else.
         encoder: the frozen encoder.
-        committee: the committee of several teachers.
+        ensemble: the ensemble of several teachers.
         privileged_teacher: the teacher that sees the clean image.
     """
 
     teacher: Names = ()
     encoder: Names = ()
-    committee: Names = ()
+    ensemble: Names = ()
     privileged_teacher: Names = ()
 
 
@@ -51,7 +51,7 @@ class Run(Params):
         tasks: each a key of `tasks`, `collections` and the other sections by task.
         seeds: of the students: every method trains one with each.
         methods: the methods, in the order in which pages list them.
-        members: names of further teachers for the committee; `teachers` has each as `TASK_MEMBER`.
+        members: names of further teachers for the ensemble; `teachers` has each as `TASK_MEMBER`.
     """
 
     tasks: Names = Field(min_length=1)

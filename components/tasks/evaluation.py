@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from components.backbones.backbone import Backbone
-from components.backbones.tiling import restore
+from components.backbones.tiling import restore_tiled
 from components.images.files import write_png
 from components.images.manifest import Entry
 from components.images.metrics import quantise
@@ -100,7 +100,7 @@ def network_restorer(network: Backbone) -> Restore:
 
     def run(degraded: Degraded) -> Image:
         image = torch.from_numpy(to_float(degraded)).permute(2, 0, 1).unsqueeze(0).contiguous()
-        restored = restore(network, image)
+        restored = restore_tiled(network, image)
         return quantise(restored[0].permute(1, 2, 0).numpy())
 
     return run

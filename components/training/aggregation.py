@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from components.auxiliary.aggregator import Aggregator
-from components.auxiliary.committee import Panel
+from components.auxiliary.ensemble import TeacherEnsemble
 from components.images.distances import Distance
 from components.methods.method import Batch, Frozen, Method
 
@@ -16,18 +16,18 @@ class Aggregation(Method[Aggregator]):
     """L1 of the aggregated image to the clean one (MTKD, first stage): `reconstruction = mean|A(T_1(x)..T_n(x)) - y|`.
 
     Args:
-        panel: the frozen teachers, in the order that the aggregator learns.
+        teacher_ensemble: the frozen teachers, in the order that the aggregator learns.
         to_clean: the recipe's distance where it is another than L1.
     """
 
     terms: ClassVar[frozenset[str]] = frozenset({"reconstruction"})
 
-    def __init__(self, panel: Frozen[Panel], to_clean: Distance = F.l1_loss) -> None:
+    def __init__(self, teacher_ensemble: Frozen[TeacherEnsemble], to_clean: Distance = F.l1_loss) -> None:
         super().__init__()
-        self.panel, self.to_clean = panel, to_clean
+        self.teacher_ensemble, self.to_clean = teacher_ensemble, to_clean
 
     def forward(self, network: Aggregator, batch: Batch) -> dict[str, Tensor]:
         """Loss of one batch."""
         with torch.no_grad():
-            images = self.panel.network(batch.degraded)
+            images = self.teacher_ensemble.network(batch.degraded)
         return {"reconstruction": self.to_clean(network(images), batch.clean)}

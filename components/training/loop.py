@@ -96,7 +96,7 @@ def train(
         DivergedError: a loss was not finite.
     """
     trainee = Trainee(network, method)
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average_decay))  # type: ignore[no-untyped-call]
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))  # type: ignore[no-untyped-call]
     averaged = cast("Network", average.module)
     optimiser = make_optimiser(trainee.parameters(), recipe)
     schedule = make_schedule(optimiser, recipe)
@@ -121,7 +121,7 @@ def train(
         step = batch.step
         # Dropout and its kin draw from the global generator: seeded by the step, a resumed run draws the same.
         torch.manual_seed(mixed(recipe.seed, step, accelerator.process_index))
-        losses = _descend(accelerator, wrapped, optimiser, batch, weights, method.parts, recipe.clip_norm)
+        losses = _descend(accelerator, wrapped, optimiser, batch, weights, method.parts, recipe.grad_clip_norm)
         learning_rate = float(schedule.get_last_lr()[0])
         schedule.step()
         average.update_parameters(network)
@@ -157,15 +157,15 @@ def _descend(
     batch: Batch,
     weights: Mapping[str, float],
     parts: int,
-    clip_norm: float | None,
+    grad_clip_norm: float | None,
 ) -> dict[str, Tensor]:
     """Take the optimiser's step, or steps, of one batch, and return the losses of all of its parts."""
     losses: dict[str, Tensor] = {}
     for part in range(parts):
         found = wrapped(batch._replace(part=part))
         accelerator.backward(_weighted(found, weights))
-        if clip_norm:
-            accelerator.clip_grad_norm_(wrapped.parameters(), clip_norm)
+        if grad_clip_norm:
+            accelerator.clip_grad_norm_(wrapped.parameters(), grad_clip_norm)
         optimiser.step()
         losses |= found
     optimiser.zero_grad(set_to_none=True)

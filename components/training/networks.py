@@ -39,7 +39,7 @@ class Teacher(Params):
         backbone: its architecture.
         checkpoint: file of published weights, relative to the folder of fetched sources (`<source>/<file>`).
         training: how it is trained where no checkpoint is given.
-        expected: the score without which the run stops; only a further member of a committee, which is measured
+        expected: the score without which the run stops; only a further member of an ensemble, which is measured
             within it, may lack one.
     """
 

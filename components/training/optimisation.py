@@ -30,22 +30,22 @@ def make_optimiser(parameters: Iterable[nn.Parameter], recipe: Training) -> Opti
 
 def make_schedule(optimiser: Optimizer, recipe: Training) -> LRScheduler:
     """The recipe's schedule; to be stepped once after every optimiser step."""
-    warm_up = recipe.schedule.warm_up
+    warmup = recipe.schedule.warmup_steps
     schedules, milestones = _schedules(optimiser, recipe)
-    if warm_up:
-        # Step s of them has s / warm_up of the rate.
-        rising = LinearLR(optimiser, start_factor=1 / warm_up, total_iters=warm_up - 1)
-        schedules, milestones = [rising, *schedules], [warm_up, *(warm_up + milestone for milestone in milestones)]
+    if warmup:
+        # Step s of them has s / warmup of the rate.
+        rising = LinearLR(optimiser, start_factor=1 / warmup, total_iters=warmup - 1)
+        schedules, milestones = [rising, *schedules], [warmup, *(warmup + milestone for milestone in milestones)]
     return SequentialLR(optimiser, schedules, milestones) if milestones else schedules[0]
 
 
 def _schedules(optimiser: Optimizer, recipe: Training) -> tuple[list[LRScheduler], list[int]]:
     """What follows the warm-up: schedules, and the steps between them, counted from there."""
-    schedule, steps = recipe.schedule, recipe.steps - recipe.schedule.warm_up
+    schedule, steps = recipe.schedule, recipe.steps - recipe.schedule.warmup_steps
     if isinstance(schedule, Constant):
         return [ConstantLR(optimiser, factor=1.0, total_iters=0)], []
     if isinstance(schedule, MultiStep):
-        milestones = [milestone - schedule.warm_up for milestone in schedule.milestones]
+        milestones = [milestone - schedule.warmup_steps for milestone in schedule.milestones]
         return [MultiStepLR(optimiser, milestones, gamma=schedule.factor)], []
     if isinstance(schedule, CosineRestarts):
         return [LambdaLR(optimiser, lambda done: _restarting(done, schedule, recipe.learning_rate))], []

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from components.images.distances import DistanceName
-from components.images.progression import Progression, Sizes
+from components.images.progressive_learning import ProgressiveLearning, Sizes
 from components.run.params import Params, without_nulls
 
 Positive = Annotated[int, Field(gt=0)]
@@ -17,10 +17,10 @@ class Schedule(Params):
     """Base of the schedules: keys of null are not given, so that a preset can replace one by another.
 
     Attributes:
-        warm_up: first steps, in which the learning rate rises evenly to its start; the schedule follows after them.
+        warmup_steps: the first, in which the learning rate rises evenly to its start; the schedule follows after them.
     """
 
-    warm_up: int = Field(default=0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
 
     @model_validator(mode="before")
     @classmethod
@@ -77,7 +77,7 @@ class Adam(Params):
     weight_decay: float = Field(default=0.0, ge=0)
 
 
-class Growth(Params):
+class ProgressiveStage(Params):
     """Another batch and patch from the step behind `after` on."""
 
     after: Positive
@@ -99,14 +99,15 @@ class Recipe(Params):
         steps: optimiser steps.
         batch: samples a step, over all processes together.
         patch: side of the degraded crop in pixels.
-        progression: how batch and patch change (Restormer: patches grow from 128 to 384, batches shrink from 64 to 8).
+        progressive_learning: how batch and patch change (Restormer: patches grow from 128 to 384, batches shrink
+            from 64 to 8).
         reconstruction: the distance that every loss of this name is, to the clean image.
         mixup: of training samples; none unless it is given.
         learning_rate: at the start.
         optimiser: its kind and constants.
         schedule: how the learning rate falls.
-        clip_norm: the gradient of all that is trained is cut to this norm before a step (Restormer: 0.01).
-        average_decay: of the exponential moving average of the weights, which is what is kept and measured.
+        grad_clip_norm: the gradient of all that is trained is cut to this norm before a step (Restormer: 0.01).
+        ema_decay: of the exponential moving average of the weights, which is what is kept and measured.
         precision: `float32`, or `bf16` for automatic mixed precision.
         log_every: steps between rows of the history.
         validate_every: steps between measurements on the validation images.
@@ -115,22 +116,24 @@ class Recipe(Params):
     steps: Positive
     batch: Positive
     patch: Positive
-    progression: tuple[Growth, ...] = ()
+    progressive_learning: tuple[ProgressiveStage, ...] = ()
     reconstruction: DistanceName = "l1"
     mixup: Mixup | None = None
     learning_rate: float = Field(gt=0)
     optimiser: Adam
     schedule: Annotated[Constant | MultiStep | Cosine | CosineRestarts, Field(discriminator="name")]
-    clip_norm: float | None = Field(default=None, gt=0)
-    average_decay: Decay
+    grad_clip_norm: float | None = Field(default=None, gt=0)
+    ema_decay: Decay
     precision: Literal["float32", "bf16"] = "float32"
     log_every: Positive
     validate_every: Positive
 
     @property
-    def sizes(self) -> Progression:
+    def sizes(self) -> ProgressiveLearning:
         """Batch and patch of every step."""
-        return Progression([Sizes(0, self.batch, self.patch), *(Sizes(**dict(growth)) for growth in self.progression)])
+        return ProgressiveLearning(
+            [Sizes(0, self.batch, self.patch), *(Sizes(**dict(stage)) for stage in self.progressive_learning)]
+        )
 
     def batch_at(self, step: int) -> int:
         """Samples of a step (from 1)."""
@@ -138,9 +141,9 @@ class Recipe(Params):
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> Self:
-        schedule, left = self.schedule, self.steps - self.schedule.warm_up
+        schedule, left = self.schedule, self.steps - self.schedule.warmup_steps
         if left <= 0:
-            raise ValueError(f"schedule.warm_up ({schedule.warm_up}) must be less than steps ({self.steps})")
+            raise ValueError(f"schedule.warmup_steps ({schedule.warmup_steps}) must be less than steps ({self.steps})")
         if isinstance(schedule, Cosine) and schedule.flat >= left:
             raise ValueError(f"schedule.flat ({schedule.flat}) must be less than steps ({left})")
         if isinstance(schedule, Cosine) and schedule.minimum > self.learning_rate:
@@ -149,15 +152,19 @@ class Recipe(Params):
             raise ValueError(f"schedule.minima ({schedule.minima}) are above learning_rate ({self.learning_rate})")
         if isinstance(schedule, CosineRestarts) and sum(schedule.periods) < left:
             raise ValueError(f"schedule.periods ({sum(schedule.periods)} together) end before the steps ({left})")
-        if isinstance(schedule, MultiStep) and min(schedule.milestones, default=left) <= schedule.warm_up:
-            raise ValueError(f"schedule.milestones ({schedule.milestones}) lie in the warm_up ({schedule.warm_up})")
+        if isinstance(schedule, MultiStep) and min(schedule.milestones, default=left) <= schedule.warmup_steps:
+            raise ValueError(
+                f"schedule.milestones ({schedule.milestones}) lie within warmup_steps ({schedule.warmup_steps})"
+            )
         return self
 
     @model_validator(mode="after")
     def _progression_fits(self) -> Self:
-        steps = [0, *(growth.after for growth in self.progression), self.steps]
+        steps = [0, *(stage.after for stage in self.progressive_learning), self.steps]
         if any(after <= before for before, after in pairwise(steps)):
-            raise ValueError(f"progression: after must grow, and end before steps ({self.steps}); found {steps[1:-1]}")
+            raise ValueError(
+                f"progressive_learning: after must grow, and end before steps ({self.steps}); found {steps[1:-1]}"
+            )
         return self
 
     def seeded(self, seed: int) -> "Training":

@@ -18,7 +18,7 @@ from components.training.checkpoint import checkpoint_path, identity_of, tell_of
 from components.training.distribution import start
 from components.training.loop import Row, Trained, forget, train
 from components.training.recipe import Training
-from components.training.watch import UNWATCHED, Report, Watch
+from components.training.watch import UNWATCHED, Reporter, Watch
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Session:
     lmdb: Path
     values: dict[str, BaseModel]
     files: list[Path] = field(default_factory=list)
-    report: Report | None = None
+    report: Reporter | None = None
 
     def run(
         self,

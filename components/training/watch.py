@@ -20,7 +20,7 @@ PICTURES = 4
 _SIDE = 96
 
 
-class Report(Protocol):
+class Reporter(Protocol):
     """Where what is seen goes, such as `components.telemetry.recorder.Recorder`."""
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
@@ -41,7 +41,7 @@ class Watch(Generic[Network]):
     """
 
     def __init__(
-        self, report: Report, batch: int, steps: int, picture: Callable[[Network], bytes] | None = None
+        self, report: Reporter, batch: int, steps: int, picture: Callable[[Network], bytes] | None = None
     ) -> None:
         self._report, self._batch, self._steps, self._picture = report, batch, steps, picture
         self._shown = 0

@@ -38,7 +38,7 @@ _KEPT = 12
 """Restored pictures that are held for the page, three of each visit."""
 
 
-class Gallery:
+class Demonstration:
     """Networks under a folder, and the last pictures that they restored.
 
     Args:
@@ -127,7 +127,7 @@ def make_page(data: Path, largest_file: int, largest_picture: int, *, anywhere: 
         anywhere: whether it answers by any name of this machine; if not, a foreign page can't reach it by a name of
             its own that leads here.
     """
-    gallery = Gallery(data, largest_picture)
+    demonstration = Demonstration(data, largest_picture)
 
     def file(name: str) -> Route:
         content = (_FILES / name).read_bytes()
@@ -139,7 +139,7 @@ def make_page(data: Path, largest_file: int, largest_picture: int, *, anywhere: 
         return Route("/" if name == "page.html" else f"/{name}", answer)
 
     async def students(_: Request) -> Response:
-        names = gallery.students()
+        names = demonstration.students()
         said = "" if names else NO_STUDENT
         limits = {"bytes": largest_file, "pixels": largest_picture}
         return JSONResponse({"students": names, "message": said, **limits}, headers=_HEADERS)
@@ -153,13 +153,13 @@ def make_page(data: Path, largest_file: int, largest_picture: int, *, anywhere: 
             return JSONResponse({"message": said}, 413, {**_HEADERS, "Connection": "close"})
         student = request.query_params.get("student", "")
         try:
-            answer = await run_in_threadpool(gallery.restore, content, student)
+            answer = await run_in_threadpool(demonstration.restore, content, student)
         except InputError as error:
             return JSONResponse({"message": str(error)}, 400, _HEADERS)
         return JSONResponse(answer, headers=_HEADERS)
 
     async def picture(request: Request) -> Response:
-        content = gallery.picture(request.path_params["name"])
+        content = demonstration.picture(request.path_params["name"])
         if content is None:
             return Response("gone", 404, _HEADERS)
         return Response(content, media_type="image/png", headers=_HEADERS)

@@ -17,7 +17,7 @@ from components.backbones.cost import count_parameters
 from components.backbones.edsr import Edsr
 from components.backbones.fsrcnn import Fsrcnn
 from components.backbones.parts.luma import to_luma
-from components.backbones.tiling import restore
+from components.backbones.tiling import restore_tiled
 from components.backbones.weights import load_backbone, save_network
 from components.run.errors import InputError
 
@@ -68,7 +68,7 @@ class TestTaps:
 
     def test_whole_images_of_any_size_can_be_restored(self, decoder):
         network, clean = teacher(decoder).eval(), torch.rand(1, 3, 33, 47)
-        restored = restore(network, clean)
+        restored = restore_tiled(network, clean)
         assert restored.shape == clean.shape
         with torch.no_grad():
             torch.testing.assert_close(restored[..., :16, :16], network(clean[..., :32, :46])[..., :16, :16])

@@ -21,7 +21,7 @@ SIZES = [(8, 12), (4, 4), (12, 4), (64, 64)]
 
 
 def layers(precision: torch.dtype = torch.float64) -> nn.Sequential:
-    blocks = residual_swin_blocks(12, (3, 2), heads=3, window=4, mlp_ratio=2, dropped=0.1)
+    blocks = residual_swin_blocks(12, (3, 2), heads=3, window=4, mlp_ratio=2, drop_path_rate=0.1)
     network = nn.Sequential(*blocks).to(precision).eval()
     fill(network)
     return network

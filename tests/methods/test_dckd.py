@@ -149,9 +149,9 @@ class TestCost:
 
 
 class TestHistoryNetwork:
-    def follow(self, source, keep, steps=(2,)):
+    def follow(self, source, momentum, steps=(2,)):
         """Start, student, average and history after a refresh at step 2; each network is filled with one number."""
-        history = ENTRY["history"] | {"source": source, "keep": keep, "intervals": [2], "phase": 100}
+        history = ENTRY["history"] | {"source": source, "momentum": momentum, "intervals": [2], "phase": 100}
         student, other, average = (filled(value) for value in (1.0, 2.0, 4.0))
         method = tiny.make_method(tiny.choice("dckd", history=history), student)
         for step in steps:
@@ -159,12 +159,12 @@ class TestHistoryNetwork:
         return {value.item() for parameter in method.contrast.history.parameters() for value in parameter.unique()}
 
     def test_begins_as_the_student(self):
-        assert self.follow("average", 0.1, steps=()) == {1.0}
+        assert self.follow("ema", 0.1, steps=()) == {1.0}
 
     def test_is_left_alone_between_refreshes(self):
-        assert self.follow("average", 0.1, steps=(1, 3, 5)) == {1.0}
+        assert self.follow("ema", 0.1, steps=(1, 3, 5)) == {1.0}
 
-    @pytest.mark.parametrize(("source", "value"), [("average", 4.0), ("student", 2.0)])
+    @pytest.mark.parametrize(("source", "value"), [("ema", 4.0), ("student", 2.0)])
     def test_takes_its_share_of_the_source(self, source, value):
         """Equation 4: alpha of the old, the rest of the new."""
         (found,) = self.follow(source, 0.1)
@@ -252,8 +252,8 @@ class TestParams:
         [
             ({"history": ENTRY["history"] | {"intervals": [0]}}, "history.intervals.0"),
             ({"history": ENTRY["history"] | {"intervals": []}}, "history.intervals"),
-            ({"history": ENTRY["history"] | {"keep": 1.5}}, "history.keep"),
-            ({"history": ENTRY["history"] | {"source": "teacher"}}, "'average' or 'student'"),
+            ({"history": ENTRY["history"] | {"momentum": 1.5}}, "history.momentum"),
+            ({"history": ENTRY["history"] | {"source": "teacher"}}, "'ema' or 'student'"),
             ({"history": ENTRY["history"] | {"phase": 0}}, "history.phase"),
             ({"negatives": NEGATIVES | {"degraded": 0}}, "at least one negative must be degraded"),
             (

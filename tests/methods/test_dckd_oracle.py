@@ -274,10 +274,10 @@ def test_five_whole_iterations_are_the_official_ones() -> None:
     setting = Setting(start, frozenset(weights), 0, Frozen(teacher), load_encoder=lambda: Frozen(encoder))
     method = Dckd(
         setting,
-        History(source="average", keep=0.1, intervals=(2,), phase=100_000),
+        History(source="ema", momentum=0.1, intervals=(2,), phase=100_000),
         # Refused from params.yaml; here, without a random draw, every number can be compared.
         Negatives.model_construct(degraded=4, clean=True, bank=Bank(blur=0, resize=0, noise=0, gray=0)),
-        symmetry_probability=1.0,
+        augmentation_probability=1.0,
     )
     optimiser = torch.optim.SGD(student.parameters(), lr=1e-5)
     seeds = torch.arange(2)

@@ -62,7 +62,7 @@ def test_the_reduction_is_matlabs_before_rounding():
 def test_three_released_iterations_are_the_official_ones(tag, scale, probability):
     """Two steps of the optimiser an iteration, the second on the gradient of both."""
     student, teacher = network(scale, 1, 0.5), network(scale, 2, 0.4)
-    method = method_for(student, teacher, tiles=scale**2, symmetry_probability=probability, optimiser_steps=2)
+    method = method_for(student, teacher, tiles=scale**2, augmentation_probability=probability, optimiser_steps=2)
     optimiser = torch.optim.SGD(student.parameters(), lr=1e-4)
     for step, official in enumerate(ORACLE[f"{tag}_losses"], start=1):
         losses = {}
@@ -101,7 +101,7 @@ def test_every_changed_tile_is_changed_back():
             return image.repeat_interleave(2, -1).repeat_interleave(2, -2) + 0 * self.head[0].weight.sum()
 
     student, teacher = Nearest(2, channels=4, blocks=1), Nearest(2, channels=4, blocks=1)
-    method = method_for(student, teacher, ["zoom_in"], symmetry_probability=0.5)
+    method = method_for(student, teacher, ["zoom_in"], augmentation_probability=0.5)
     for step in range(20):
         crops = tiny.batch(step=step, size=8)._replace(seeds=torch.arange(8) + 8 * step)
         assert method(student, crops)["zoom_in"] < 1e-7
@@ -109,7 +109,7 @@ def test_every_changed_tile_is_changed_back():
 
 def test_the_tiles_are_as_large_as_the_input_and_change_with_the_step():
     student, seen = network(2, 1, 0.5), []
-    method = method_for(student, network(2, 2, 0.4), ["zoom_in"], symmetry_probability=0.0)
+    method = method_for(student, network(2, 2, 0.4), ["zoom_in"], augmentation_probability=0.0)
     student.head[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     for step in range(1, 9):
         method(student, batch(1, 2)._replace(step=step))

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 # Losses that train what the method itself registers.
 WITHOUT_STUDENT = {("mipkd", "autoencoder")}
-LOADERS = ("build", "load_encoder", "load_committee", "load_privileged")
+LOADERS = ("build", "load_encoder", "load_ensemble", "load_privileged")
 TERMS = [(name, term) for name in METHODS for term in sorted(METHODS[name].terms)]
 
 

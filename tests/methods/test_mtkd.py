@@ -1,4 +1,4 @@
-"""What MTKD compares with what; its wavelets are in test_mtkd_oracle.py, the committee in tests/backbones."""
+"""What MTKD compares with what; its wavelets are in test_mtkd_oracle.py, the ensemble in tests/backbones."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ def losses(student, terms=None, batch=None, **changes):
 
 def test_values_are_those_of_the_formulas():
     student, batch = tiny.edsr(), tiny.batch()
-    restored, label = student(batch.degraded), tiny.committee().eval()(batch.degraded)
+    restored, label = student(batch.degraded), tiny.ensemble().eval()(batch.degraded)
     found = losses(student)
     torch.testing.assert_close(found["reconstruction"], F.l1_loss(restored, batch.clean))
     torch.testing.assert_close(found["image"], F.l1_loss(restored, label))
@@ -40,19 +40,19 @@ def test_levels_are_params():
         typed(MethodChoice, wrong, "params.yaml: methods.mtkd")
 
 
-def test_label_is_the_committees_and_not_the_teachers():
+def test_label_is_the_ensembles_and_not_the_teachers():
     student = tiny.edsr()
     setting = tiny.setting(student, {"image"})
-    other = replace(setting, load_committee=lambda: Frozen(tiny.committee(seed=8)))
+    other = replace(setting, load_ensemble=lambda: Frozen(tiny.ensemble(seed=8)))
     batch = tiny.batch()
     assert Mtkd(setting)(student, batch)["image"] != Mtkd(other)(student, batch)["image"]
     without_teacher = replace(setting, teacher=None)
     assert Mtkd(without_teacher)(student, batch)["image"] == Mtkd(setting)(student, batch)["image"]
 
 
-def test_a_committee_that_no_loss_needs_is_not_loaded():
+def test_an_ensemble_that_no_loss_needs_is_not_loaded():
     def loaded():
         raise AssertionError
 
     student = tiny.edsr()
-    Mtkd(replace(tiny.setting(student, {"reconstruction"}), load_committee=loaded))(student, tiny.batch())
+    Mtkd(replace(tiny.setting(student, {"reconstruction"}), load_ensemble=loaded))(student, tiny.batch())

@@ -98,7 +98,7 @@ def test_the_two_readings_of_dckd_differ_where_paper_and_release_do() -> None:
     assert "label_consistency" not in paper["methods"]["dckd"]["weights"]
     assert released["methods"]["dckd"]["weights"]["label_consistency"] == 1
     assert paper["methods"]["dckd"]["history"]["source"] == "student"
-    assert released["methods"]["dckd"]["history"]["source"] == "average"
+    assert released["methods"]["dckd"]["history"]["source"] == "ema"
     assert (paper["students"]["sr"]["training"]["batch"], released["students"]["sr"]["training"]["batch"]) == (16, 64)
     assert paper["students"]["sr"]["training"]["schedule"]["milestones"] == [100_000, 200_000]
     assert released["students"]["sr"]["training"]["schedule"]["name"] == "constant"
@@ -166,7 +166,7 @@ def test_restormers_recipe_grows_as_its_options_say(preset: str) -> None:
     ends = [92_000, 156_000, 204_000, 240_000, 276_000, 300_000]
     found = [(len(recipe.sizes.samples(end)), recipe.sizes.patch(recipe.sizes.samples(end)[0])) for end in ends]
     assert found == [(64, 128), (40, 160), (32, 192), (16, 256), (8, 320), (8, 384)]
-    assert (recipe.steps, recipe.clip_norm, recipe.optimiser.weight_decay) == (300_000, 0.01, 1e-4)
+    assert (recipe.steps, recipe.grad_clip_norm, recipe.optimiser.weight_decay) == (300_000, 0.01, 1e-4)
     # Mixup is for denoising alone.
     assert (recipe.mixup is not None) == (task == "denoise")
 

@@ -20,8 +20,8 @@ from components.run.errors import InputError
 from components.run.files import sha256_of
 from components.run.step import parse
 from components.tasks import TaskChoice, build_task
-from components.train_committee import train_committee
 from components.train_encoder import train_encoder
+from components.train_ensemble import train_ensemble
 from components.train_privileged_teacher import train_privileged_teacher
 from components.train_teacher import train_teacher
 from tests.pipeline.presets import DEFAULT, PRESETS, composed, tasks_of
@@ -109,12 +109,12 @@ def shrunk_recipe(recipe: dict[str, Any] | None, patch: int) -> dict[str, Any]:
     """Three steps by whatever the recipe has: its optimiser, its kind of schedule, and a change of sizes."""
     recipe = dict(recipe or tiny.recipe().model_dump(mode="json"))
     schedule = {key: value for key, value in recipe["schedule"].items() if value is not None}
-    for name in ("flat", "warm_up"):
+    for name in ("flat", "warmup_steps"):
         schedule[name] = min(schedule[name], 1) if name in schedule else None
     if schedule["name"] == "multi_step":
         schedule["milestones"] = [1, 2]
-    if recipe.get("progression"):
-        recipe["progression"] = [{"after": 2, "batch": 2, "patch": patch}]
+    if recipe.get("progressive_learning"):
+        recipe["progressive_learning"] = [{"after": 2, "batch": 2, "patch": patch}]
     sizes = {"steps": STEPS, "batch": 2, "patch": patch, "log_every": STEPS, "validate_every": STEPS}
     return recipe | sizes | {"schedule": schedule}
 
@@ -132,9 +132,9 @@ def shrunk(preset: str, patch: int | None = None) -> dict[str, Any]:
     student = values["students"][task]
     student["backbone"] = shrunk_network(student["backbone"])
     values["encoders"][task] = {"network": ENCODER | {"groups": 4}, "training": shrunk_recipe(None, patch)}
-    values["committees"][task] |= {"aggregator": AGGREGATOR, "tolerance": 100.0}
+    values["ensembles"][task] |= {"aggregator": AGGREGATOR, "tolerance": 100.0}
     values["privileged_teachers"][task]["encoder"] = {"channels": 8, "shrunk_channels": 4}
-    for section in ("students", "committees", "privileged_teachers"):
+    for section in ("students", "ensembles", "privileged_teachers"):
         values[section][task]["training"] = shrunk_recipe(values[section][task]["training"], patch)
     student["training"].pop("seed", None)
     if wide := values["methods"]["csd"].get("wide"):
@@ -151,7 +151,7 @@ def kind(preset: str) -> str:
     """What is alike in presets that differ in numbers alone."""
     values = shrunk(preset, patch=1)
     (task,) = tasks_of(values)
-    parts = [values[section][task] for section in ("students", "committees", "privileged_teachers")]
+    parts = [values[section][task] for section in ("students", "ensembles", "privileged_teachers")]
     backbone = values["teachers"][task]["backbone"]
     chosen = [values["methods"][name] for name in methods_of(preset)]
     arguments = {key: value for key, value in values["tasks"][task].items() if key != "scale"}
@@ -244,8 +244,8 @@ def test_trains_teacher_and_student_and_measures_both(
         for member in params["run"]["members"]:
             project.run(train_teacher, {"teacher": f"{task}_{member}"}, **images, output=f"members/{member}")
         files = {"teacher": teacher, "check": "check", "members": "members", "lmdb": "lmdb"}
-        project.run(train_committee, {"committee": task}, **files, output="committee", scores="committee.json")
-        extra["committee"] = "committee/committee.safetensors"
+        project.run(train_ensemble, {"ensemble": task}, **files, output="ensemble", scores="ensemble.json")
+        extra["ensemble"] = "ensemble/ensemble.safetensors"
     if method == "pisr":
         entries = {"student": task, "privileged_teacher": task}
         project.run(train_privileged_teacher, entries, lmdb="lmdb", output="privileged", scores="privileged.json")

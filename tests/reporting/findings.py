@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from components.images.manifest import Entry
-from components.reporting.findings import Contender, Cost, Curve, Encoder, Findings, Quality
+from components.reporting.findings import Complexity, Contender, Curve, EncoderFindings, Findings, Quality
 from components.tasks.sr import SuperResolution
 
 
@@ -22,7 +22,7 @@ def findings(psnr, reference="scratch", sets=("only",), root=Path(), entries=(),
             sets={dataset: Quality(psnr[name] + number, 0.9) for number, dataset in enumerate(sets)},
             images={one.key: Quality(psnr[name], 0.9) for one in entries},
             restored=root / name,
-            cost=None if name == names[0] else Cost(400_000 if name == names[-1] else 100_000, 10**9),
+            cost=None if name == names[0] else Complexity(400_000 if name == names[-1] else 100_000, 10**9),
             backbone="" if name == names[0] else "edsr (blocks 4)",
             validation=Curve((100, 200), {"psnr": (psnr[name] - 1, psnr[name])}),
         )
@@ -38,5 +38,5 @@ def findings(psnr, reference="scratch", sets=("only",), root=Path(), entries=(),
         sources={},
         origins=(),
         expectations=(),
-        encoder=Encoder(64, 32.0, 20.0, 25.0, Curve()),
+        encoder=EncoderFindings(64, 32.0, 20.0, 25.0, Curve()),
     )

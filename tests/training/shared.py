@@ -41,11 +41,11 @@ def train_all(lmdb, folder):
         keep(f"{name}-{rank}", tiny.distilled(tiny.refreshing(name), lmdb, folder / f"{name}.pt", RECIPE, seconds=3600))
     # All that Restormer's and NAFNet's recipes add, with batches of 8, 4 and 2.
     sizes = [{"after": 2, "batch": 4, "patch": 10}, {"after": 4, "batch": 2, "patch": 12}]
-    restorer = RECIPE.model_dump(mode="json") | tiny.RESTORER | {"progression": sizes}
+    restorer = RECIPE.model_dump(mode="json") | tiny.RESTORER | {"progressive_learning": sizes}
     picked = tiny.refreshing("dckd_star")
     keep(f"restorer-{rank}", tiny.distilled(picked, lmdb, folder / "restorer.pt", Training(**restorer), seconds=3600))
     try:
-        start(tiny.recipe(progression=[{"after": 3, "batch": 9, "patch": 8}]))
+        start(tiny.recipe(progressive_learning=[{"after": 3, "batch": 9, "patch": 8}]))
     except InputError as error:
         Path(f"refused-later-{rank}.txt").write_text(str(error))
     try:

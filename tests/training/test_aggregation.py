@@ -11,19 +11,19 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_compares_what_is_made_of_the_teachers_images_with_the_clean_one():
-    panel, network, batch = tiny.panel().eval(), tiny.aggregator().eval(), tiny.batch()
-    losses = Aggregation(Frozen(panel))(network, batch)
+    teacher_ensemble, network, batch = tiny.teacher_ensemble().eval(), tiny.aggregator().eval(), tiny.batch()
+    losses = Aggregation(Frozen(teacher_ensemble))(network, batch)
     assert losses.keys() == Aggregation.terms
-    rcan, teacher = panel.teachers["rcan"], panel.teachers["teacher"]
+    rcan, teacher = teacher_ensemble.teachers["rcan"], teacher_ensemble.teachers["teacher"]
     expected = F.l1_loss(network([rcan(batch.degraded), teacher(batch.degraded)]), batch.clean)
     torch.testing.assert_close(losses["reconstruction"], expected)
 
 
 def test_teaches_the_aggregator_alone():
-    panel, network = tiny.panel(), tiny.aggregator()
-    trainee = Trainee(network, Aggregation(Frozen(panel))).train()
+    teacher_ensemble, network = tiny.teacher_ensemble(), tiny.aggregator()
+    trainee = Trainee(network, Aggregation(Frozen(teacher_ensemble))).train()
     trainee(tiny.batch())["reconstruction"].backward()
     assert all(value.grad.abs().sum() > 0 for value in network.parameters())
-    assert all(value.grad is None for value in panel.parameters())
-    assert not any(module.training for module in panel.modules())
+    assert all(value.grad is None for value in teacher_ensemble.parameters())
+    assert not any(module.training for module in teacher_ensemble.modules())
     assert {key.partition(".")[0] for key in trainee.state_dict()} == {"network"}

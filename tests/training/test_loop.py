@@ -105,8 +105,8 @@ class TestResume:
             {"name": "multi_step", "milestones": [4, 8], "factor": 0.1},
             {"name": "cosine", "minimum": 1e-6, "flat": 4},
             {"name": "cosine", "minimum": 1e-6, "flat": 8},
-            {"name": "cosine", "minimum": 1e-6, "flat": 2, "warm_up": 3},
-            {"name": "cosine", "minimum": 1e-6, "warm_up": 9},
+            {"name": "cosine", "minimum": 1e-6, "flat": 2, "warmup_steps": 3},
+            {"name": "cosine", "minimum": 1e-6, "warmup_steps": 9},
             {"name": "cosine_restarts", "periods": [4, 8], "minima": [1e-4, 0], "weights": [1, 0.5]},
         ],
     )
@@ -214,7 +214,7 @@ class TestBatches:
                 shapes[batch.step] = (len(batch.clean), batch.degraded.shape[-1], batch.clean.shape[-1])
                 return super().forward(network, batch)
 
-        growing = tiny.recipe(progression=tiny.RESTORER["progression"])
+        growing = tiny.recipe(progressive_learning=tiny.RESTORER["progressive_learning"])
         picked = tiny.choice("logits")
         tiny.distilled(picked, lmdb, tmp_path / "run.pt", growing, wrap=lambda method: Seen(method.setting))
         expected = [(4, 8, 16)] * 4 + [(6, 10, 20)] * 5 + [(2, 12, 24)] * 3
@@ -259,13 +259,13 @@ class TestClipping:
     def test_a_long_gradient_is_cut_to_the_norm_and_a_short_one_left(self, lmdb, tmp_path):
         free = self.steps(lmdb, tmp_path / "free.pt")
         assert min(free) > 0.01
-        assert self.steps(lmdb, tmp_path / "cut.pt", clip_norm=0.01) == pytest.approx([0.01] * 4, rel=1e-3)
-        assert self.steps(lmdb, tmp_path / "left.pt", clip_norm=1e6) == free
+        assert self.steps(lmdb, tmp_path / "cut.pt", grad_clip_norm=0.01) == pytest.approx([0.01] * 4, rel=1e-3)
+        assert self.steps(lmdb, tmp_path / "left.pt", grad_clip_norm=1e6) == free
 
 
 class TestAverage:
     def test_follows_the_recursion_and_is_what_is_kept(self, lmdb, tmp_path):
-        trained, seen = watched_run(tiny.choice("scratch"), lmdb, tmp_path / "run.pt", tiny.recipe(average_decay=0.7))
+        trained, seen = watched_run(tiny.choice("scratch"), lmdb, tmp_path / "run.pt", tiny.recipe(ema_decay=0.7))
         expected = [value.double() for value in seen.networks[0]]
         for networks, averages in zip(seen.networks, seen.averages, strict=True):
             if networks is not seen.networks[0]:

@@ -38,8 +38,8 @@ OFFICIAL = [
         {"name": "cosine_restarts", "periods": [20, 35, 45], "minima": [1e-4, 5e-5, 1e-6], "weights": [1, 0.5, 0.25]},
     ),
     ("multi_step", 2e-4, {"name": "multi_step", "milestones": [50, 80, 90, 95], "factor": 0.5}),
-    ("warm_up", 2e-4, {"name": "constant", "warm_up": 12}),
-    ("uformer", 2e-4, {"name": "cosine", "minimum": 1e-6, "warm_up": 5}),
+    ("warm_up", 2e-4, {"name": "constant", "warmup_steps": 12}),
+    ("uformer", 2e-4, {"name": "cosine", "minimum": 1e-6, "warmup_steps": 5}),
 ]
 RESTARTS = {"name": "cosine_restarts", "periods": [4, 8], "minima": [1e-4, 0.0], "weights": [1, 0.5]}
 
@@ -103,13 +103,13 @@ class TestSchedules:
 
     def test_warm_up_comes_before_whatever_the_schedule_is(self):
         rising = [1e-3 * step / 4 for step in (1, 2, 3, 4)]
-        found, _ = rates(scheduled(12, 1e-3, name="multi_step", milestones=[6, 9], factor=0.1, warm_up=4))
+        found, _ = rates(scheduled(12, 1e-3, name="multi_step", milestones=[6, 9], factor=0.1, warmup_steps=4))
         assert found == pytest.approx([*rising, 1e-3, 1e-3, *[1e-4] * 3, *[1e-5] * 3], rel=1e-9)
-        found, left = rates(scheduled(12, 1e-3, name="cosine", minimum=0, flat=3, warm_up=4))
+        found, left = rates(scheduled(12, 1e-3, name="cosine", minimum=0, flat=3, warmup_steps=4))
         falling = [half_cosine(1e-3, 0, done, 5) for done in range(5)]
         assert found == pytest.approx([*rising, *[1e-3] * 3, *falling], rel=1e-9)
         assert left == pytest.approx(0, abs=1e-15)
-        found, _ = rates(scheduled(16, 1e-3, **RESTARTS, warm_up=4))
+        found, _ = rates(scheduled(16, 1e-3, **RESTARTS, warmup_steps=4))
         assert found[:4] == pytest.approx(rising, rel=1e-9)
         plain, _ = rates(scheduled(12, 1e-3, **RESTARTS))
         assert found[4:] == pytest.approx(plain, rel=1e-9)
@@ -120,7 +120,7 @@ class TestSchedules:
             {"name": "constant"},
             {"name": "multi_step", "milestones": [3], "factor": 0.1},
             {"name": "cosine", "minimum": 0.0, "flat": 3},
-            {"name": "cosine", "minimum": 0.0, "flat": 3, "warm_up": 1},
+            {"name": "cosine", "minimum": 0.0, "flat": 3, "warmup_steps": 1},
             RESTARTS,
         ],
     )
@@ -180,26 +180,32 @@ class TestRecipes:
                 "schedule.minimum (0.01) is above learning_rate (0.001)",
             ),
             ({"schedule": {"name": "linear"}}, "'constant', 'multi_step', 'cosine'"),
-            ({"schedule": {"name": "constant", "warm_up": 12}}, "schedule.warm_up (12) must be less than steps (12)"),
             (
-                {"schedule": {"name": "multi_step", "milestones": [4, 8], "factor": 0.1, "warm_up": 4}},
-                "schedule.milestones ((4, 8)) lie in the warm_up (4)",
+                {"schedule": {"name": "constant", "warmup_steps": 12}},
+                "schedule.warmup_steps (12) must be less than steps (12)",
             ),
             (
-                {"schedule": {"name": "cosine", "minimum": 0, "flat": 9, "warm_up": 3}},
+                {"schedule": {"name": "multi_step", "milestones": [4, 8], "factor": 0.1, "warmup_steps": 4}},
+                "schedule.milestones ((4, 8)) lie within warmup_steps (4)",
+            ),
+            (
+                {"schedule": {"name": "cosine", "minimum": 0, "flat": 9, "warmup_steps": 3}},
                 "schedule.flat (9) must be less than steps (9)",
             ),
             ({"schedule": RESTARTS | {"periods": [4, 7]}}, "schedule.periods (11 together) end before the steps (12)"),
             ({"schedule": RESTARTS | {"minima": [0.01, 0.0]}}, "are above learning_rate (0.001)"),
             ({"schedule": RESTARTS | {"weights": [1.0]}}, "one of the minima and one of the weights"),
-            ({"progression": [{"after": 12, "batch": 4, "patch": 8}]}, "after must grow, and end before steps (12)"),
             (
-                {"progression": [{"after": 6, "batch": 4, "patch": 8}, {"after": 6, "batch": 2, "patch": 9}]},
+                {"progressive_learning": [{"after": 12, "batch": 4, "patch": 8}]},
+                "after must grow, and end before steps (12)",
+            ),
+            (
+                {"progressive_learning": [{"after": 6, "batch": 4, "patch": 8}, {"after": 6, "batch": 2, "patch": 9}]},
                 "found [6, 6]",
             ),
-            ({"progression": [{"after": 6, "batch": 4}]}, "progression.0.patch: missing"),
+            ({"progressive_learning": [{"after": 6, "batch": 4}]}, "progressive_learning.0.patch: missing"),
             ({"reconstruction": "l2"}, "'l1', 'psnr' or 'charbonnier'"),
-            ({"clip_norm": 0}, "clip_norm"),
+            ({"grad_clip_norm": 0}, "grad_clip_norm"),
             ({"mixup": {"beta": 1.2}}, "mixup.probability: missing"),
             (
                 {"schedule": {"name": "multi_step", "milestones": [0], "factor": 0.1}},
@@ -209,7 +215,7 @@ class TestRecipes:
             (optimiser_of("adam", (0.9, 1.0)), "optimiser.betas.1"),
             ({"learning_rate": 0}, "learning_rate"),
             ({"precision": "fp16"}, "precision"),
-            ({"average_decay": 1}, "average_decay"),
+            ({"ema_decay": 1}, "ema_decay"),
             ({"log_evry": 5}, "Did you mean 'log_every'?"),
         ],
     )

@@ -4,8 +4,8 @@ import pytest
 
 from components.distill import distill
 from components.run.errors import InputError
-from components.train_committee import train_committee
 from components.train_encoder import train_encoder
+from components.train_ensemble import train_ensemble
 from components.train_privileged_teacher import train_privileged_teacher
 from components.train_teacher import train_teacher
 from tests.small_project import SmallProject, rows
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("own_accelerator")
 STEPS = [
     (train_teacher, "teachers"),
     (train_encoder, "encoders"),
-    (train_committee, "committees"),
+    (train_ensemble, "ensembles"),
     (train_privileged_teacher, "privileged_teachers"),
     (distill, "students"),
 ]
@@ -28,9 +28,9 @@ def project(tmp_path, monkeypatch):
     project.training_images()
     project.teacher()
     project.encoder()
-    project.committee()
+    project.ensemble()
     project.privileged()
-    project.params["committees"]["sr"]["tolerance"] = 100
+    project.params["ensembles"]["sr"]["tolerance"] = 100
     return project
 
 
@@ -55,6 +55,6 @@ def test_the_logits_are_the_students_distance(project):
 
 
 def test_an_encoder_has_one_size_of_images(project):
-    project.params["encoders"]["sr"]["training"]["progression"] = [{"after": 4, "batch": 4, "patch": 16}]
-    with pytest.raises(InputError, match=r"training.progression: an encoder has one size of images"):
+    project.params["encoders"]["sr"]["training"]["progressive_learning"] = [{"after": 4, "batch": 4, "patch": 16}]
+    with pytest.raises(InputError, match=r"training.progressive_learning: an encoder has one size of images"):
         project.run(train_encoder)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from accelerate.state import AcceleratorState
 
 from components.auxiliary.aggregator import Aggregator
-from components.auxiliary.committee import Committee, Panel
+from components.auxiliary.ensemble import AggregatedEnsemble, TeacherEnsemble
 from components.auxiliary.privileged_teacher import PrivilegedTeacher
 from components.auxiliary.vq_autoencoder import VqAutoencoder
 from components.auxiliary.vqgan import VqganEncoder
@@ -33,17 +33,17 @@ HISTORY = {"intervals": [2, 3], "phase": 6}
 
 # What the recipes of Restormer and NAFNet add, at once; killed behind its sixth step, a run is in the second size.
 RESTORER = {
-    "progression": [{"after": 4, "batch": 6, "patch": 10}, {"after": 9, "batch": 2, "patch": 12}],
+    "progressive_learning": [{"after": 4, "batch": 6, "patch": 10}, {"after": 9, "batch": 2, "patch": 12}],
     "mixup": {"beta": 1.2, "probability": 0.5},
     "reconstruction": "psnr",
-    "clip_norm": 0.01,
+    "grad_clip_norm": 0.01,
     "optimiser": {"name": "adamw", "betas": [0.9, 0.9], "weight_decay": 0.01},
     "schedule": {
         "name": "cosine_restarts",
         "periods": [5, 20],
         "minima": [0.001, 0.0],
         "weights": [1, 1],
-        "warm_up": 2,
+        "warmup_steps": 2,
     },
 }
 
@@ -83,7 +83,7 @@ def recipe(**changes):
         "learning_rate": 0.001,
         "optimiser": {"name": "adam", "betas": [0.9, 0.99]},
         "schedule": {"name": "cosine", "minimum": 0.000001},
-        "average_decay": 0.9,
+        "ema_decay": 0.9,
         "log_every": 3,
         "validate_every": 6,
         "seed": 5,
@@ -140,12 +140,12 @@ def aggregator(scale=2, seed=4):
     return Aggregator(scale, 2, **AGGREGATOR)
 
 
-def panel(scale=2):
-    return Panel({"teacher": edsr(seed=2, scale=scale, blocks=2), "rcan": rcan(scale=scale)})
+def teacher_ensemble(scale=2):
+    return TeacherEnsemble({"teacher": edsr(seed=2, scale=scale, blocks=2), "rcan": rcan(scale=scale)})
 
 
-def committee(scale=2, seed=4):
-    return Committee(panel(scale), aggregator(scale, seed))
+def ensemble(scale=2, seed=4):
+    return AggregatedEnsemble(teacher_ensemble(scale), aggregator(scale, seed))
 
 
 def privileged(scale=2, seed=6):
@@ -177,7 +177,7 @@ def setting(student, terms, seed=5, scale=2, distance="l1"):
         teacher,
         build=another(scale),
         load_encoder=lambda: Frozen(encoder()),
-        load_committee=lambda: Frozen(committee(scale)),
+        load_ensemble=lambda: Frozen(ensemble(scale)),
         load_privileged=lambda: Frozen(privileged(scale)),
         to_clean=DISTANCES[distance],
     )

@@ -56,9 +56,16 @@ class LeWinBlock(SwinBlock):
     """
 
     def __init__(
-        self, channels: int, heads: int, window: int, shift: int, mlp_ratio: float, dropped: float, modulated: bool
+        self,
+        channels: int,
+        heads: int,
+        window: int,
+        shift: int,
+        mlp_ratio: float,
+        drop_path_rate: float,
+        modulated: bool,
     ) -> None:
-        super().__init__(channels, heads, window, shift, mlp_ratio, dropped, LeWinAttention, LocallyEnhancedMlp)
+        super().__init__(channels, heads, window, shift, mlp_ratio, drop_path_rate, LeWinAttention, LocallyEnhancedMlp)
         self.modulator = nn.Embedding(window**2, channels) if modulated else None
 
     def _mixed(self, tokens: Tensor, regions: Tensor | None) -> Tensor:

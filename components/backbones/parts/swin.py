@@ -72,7 +72,7 @@ class SwinBlock(nn.Module):
         window: side of the windows.
         shift: how far up and left the image is rolled before it is cut into windows; 0 or half a window.
         mlp_ratio: hidden width of the MLP over the channels.
-        dropped: probability of stochastic depth.
+        drop_path_rate: probability of stochastic depth.
         attention: what attends in a window.
         mlp: what follows it, from the channels and the hidden width.
     """
@@ -84,7 +84,7 @@ class SwinBlock(nn.Module):
         window: int,
         shift: int,
         mlp_ratio: float,
-        dropped: float,
+        drop_path_rate: float,
         attention: AttentionKind,
         mlp: MlpKind = Mlp,
     ) -> None:
@@ -94,7 +94,7 @@ class SwinBlock(nn.Module):
         self.attn = attention(channels, heads, window)
         self.norm2 = nn.LayerNorm(channels)
         self.mlp = mlp(channels, int(channels * mlp_ratio))
-        self.drop_path = StochasticDepth(dropped)
+        self.drop_path = StochasticDepth(drop_path_rate)
 
     def forward(self, features: Tensor) -> Tensor:
         """`B h w C` -> `B h w C`; h and w are multiples of the window."""
@@ -142,7 +142,7 @@ class ResidualSwinBlock(nn.Module):
         heads: attention heads of each block.
         window: side of the windows.
         mlp_ratio: hidden width of the MLPs over the channels.
-        dropped: for each block, its probability of stochastic depth.
+        drop_path_rates: for each block, its probability of stochastic depth.
         attention: what attends in a window.
     """
 
@@ -152,15 +152,15 @@ class ResidualSwinBlock(nn.Module):
         heads: int,
         window: int,
         mlp_ratio: float,
-        dropped: Sequence[float],
+        drop_path_rates: Sequence[float],
         attention: AttentionKind = WindowAttention,
     ) -> None:
         super().__init__()
-        shifts = [0 if index % 2 == 0 else window // 2 for index in range(len(dropped))]
+        shifts = [0 if index % 2 == 0 else window // 2 for index in range(len(drop_path_rates))]
         self.residual_group = SwinLayer(
             [
                 SwinBlock(channels, heads, window, shift, mlp_ratio, probability, attention)
-                for shift, probability in zip(shifts, dropped, strict=True)
+                for shift, probability in zip(shifts, drop_path_rates, strict=True)
             ]
         )
         self.conv = conv3x3(channels, channels)
@@ -178,14 +178,14 @@ def residual_swin_blocks(
     heads: int,
     window: int,
     mlp_ratio: float,
-    dropped: float,
+    drop_path_rate: float,
     attention: AttentionKind = WindowAttention,
 ) -> nn.ModuleList:
     """Residual Swin blocks of `depths` blocks each, shallow to deep; official name `layers`.
 
-    The probability of stochastic depth rises evenly over all of them, from 0 to `dropped`.
+    The probability of stochastic depth rises evenly over all of them, from 0 to `drop_path_rate`.
     """
-    rates = np.linspace(0, dropped, sum(depths)).tolist()
+    rates = np.linspace(0, drop_path_rate, sum(depths)).tolist()
     starts = [sum(depths[:index]) for index in range(len(depths))]
     return nn.ModuleList(
         ResidualSwinBlock(channels, heads, window, mlp_ratio, rates[start : start + depth], attention)

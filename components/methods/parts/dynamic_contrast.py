@@ -24,15 +24,15 @@ class History(Params):
     """How the history network follows the student.
 
     Attributes:
-        source: `average` copies from the student's moving average (as released), `student` from the student
+        source: `ema` copies from the student's moving average (as released), `student` from the student
             itself (paper, section 3.2).
         keep: fraction of the old weights kept at a refresh (alpha; 0.1 in the paper).
         intervals: steps between refreshes, one interval per phase of the training.
         phase: steps per phase; the last interval applies to the rest of the training.
     """
 
-    source: Literal["average", "student"]
-    keep: float = Field(ge=0, le=1)
+    source: Literal["ema", "student"]
+    momentum: float = Field(ge=0, le=1)
     intervals: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=1)
     phase: int = Field(gt=0)
 
@@ -135,10 +135,10 @@ class DynamicContrast(nn.Module):
         rule = self.history_rule
         if self.history is None or not is_refresh(step, rule.intervals, rule.phase):
             return
-        source = average if rule.source == "average" else network
+        source = average if rule.source == "ema" else network
         with torch.no_grad():
             for kept, new in zip(self.history.parameters(), source.parameters(), strict=True):
-                kept.lerp_(new.to(kept), 1 - rule.keep)
+                kept.lerp_(new.to(kept), 1 - rule.momentum)
             for buffer, current in zip(self.history.buffers(), source.buffers(), strict=True):
                 buffer.copy_(current)
 

@@ -37,17 +37,17 @@ class Upcycling:
         setting: networks, terms and seed; of its terms, only those above are computed here.
         teach: returns the teacher's image of a batch.
         tiles: number of tiles drawn from the `scale * scale` tiles of a clean crop, the same for the whole batch.
-        symmetry_probability: probability of each change.
+        augmentation_probability: probability of each change.
     """
 
     terms: ClassVar[frozenset[str]] = frozenset({"zoom_in", "zoom_out_reconstruction", "zoom_out_logits"})
 
     def __init__(
-        self, setting: Setting, teach: Callable[[Tensor], Tensor], tiles: int, symmetry_probability: Probability
+        self, setting: Setting, teach: Callable[[Tensor], Tensor], tiles: int, augmentation_probability: Probability
     ) -> None:
         self.terms_wanted = setting.terms & self.terms
         self.teach, self.seed = teach, setting.seed
-        self.tiles, self.symmetry_probability = tiles, symmetry_probability
+        self.tiles, self.augmentation_probability = tiles, augmentation_probability
         scale = setting.student.scale
         if "zoom_in" in self.terms_wanted and tiles > scale**2:
             raise InputError(f"tiles: {tiles}, but a clean crop has {scale**2} at scale {scale}.")
@@ -81,7 +81,7 @@ class Upcycling:
             for index in range(self.tiles)
             for generator in sample_generators(batch.seeds, _AUGMENTATION_PURPOSE + index)
         ]
-        augmentation = draw_augmentation(generators, self.symmetry_probability, tiles.device)
+        augmentation = draw_augmentation(generators, self.augmentation_probability, tiles.device)
         return F.l1_loss(augmentation.undo(network(augmentation.apply(tiles))), self.teach(tiles))
 
     def _zoom_out(self, network: Backbone, batch: Batch) -> dict[str, Tensor]:

@@ -30,10 +30,10 @@ WITHOUT_EFFECT = ("components.telemetry", "components.dependencies")
 NETWORKS = {
     "train_teacher": ["teacher"],
     "check_teacher": ["teacher"],
-    "train_committee": ["teacher", "members"],
+    "train_ensemble": ["teacher", "members"],
     "train_privileged_teacher": ["student"],
     "distill": ["student", "teacher"],
-    "distill_with_committee": ["student", "teacher", "members"],
+    "distill_with_ensemble": ["student", "teacher", "members"],
     "evaluate": ["student"],
     "export": ["student", "teacher"],
 }
@@ -44,7 +44,7 @@ PARTS = {
     "train_teacher": {"teachers": {"backbone", "checkpoint", "training"}},
     "check_teacher": {"teachers": {"expected"}},
     "train_privileged_teacher": {"students": {"backbone"}},
-    "train_committee": {"run": {"members"}},
+    "train_ensemble": {"run": {"members"}},
     "report": {"run": {"seeds"}},
 }
 # Sections of which a stage reads the entries that others name.
@@ -280,9 +280,9 @@ def test_no_student_is_distilled_before_the_gate() -> None:
             assert f"check_teacher@{task}" in stage.upstream
 
 
-def test_a_committee_waits_for_each_of_its_teachers() -> None:
+def test_an_ensemble_waits_for_each_of_its_teachers() -> None:
     for stage in GRAPH:
-        if step_of(stage) == "train_committee":
+        if step_of(stage) == "train_ensemble":
             task = stage.name.partition("@")[2]
             members = {f"train_teacher_as_member@{task}-{name}" for name in PARAMS["run"]["members"]}
             assert members | {f"train_teacher@{task}", f"check_teacher@{task}"} <= set(stage.upstream)

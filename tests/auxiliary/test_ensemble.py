@@ -1,4 +1,4 @@
-"""A committee of teachers, and its file."""
+"""An ensemble of teachers, and its file."""
 
 import itertools
 import json
@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from components.auxiliary.committee import Committee, Panel
-from components.auxiliary.committee_weights import load_committee, load_panel, save_committee
+from components.auxiliary.ensemble import AggregatedEnsemble, TeacherEnsemble
+from components.auxiliary.ensemble_weights import load_ensemble, load_teacher_ensemble, save_ensemble
 from components.backbones import BackboneChoice
-from components.backbones.tiling import restore
+from components.backbones.tiling import restore_tiled
 from components.backbones.weights import describe_backbone, load_backbone, save_network
 from components.run.errors import InputError
 from components.run.files import sha256_of
@@ -42,36 +42,42 @@ def output(network, image=IMAGE):
     return network(image)
 
 
-class TestPanel:
+class TestTeacherEnsemble:
     def test_gives_the_images_in_the_order_of_the_names_whatever_order_it_was_given(self, files):
         one_by_one = [output(load_backbone(files[name])) for name in ("another", "edsr", "rcan")]
         for order in itertools.permutations(files.items()):
-            for ours, theirs in zip(output(load_panel(dict(order))), one_by_one, strict=True):
+            for ours, theirs in zip(output(load_teacher_ensemble(dict(order))), one_by_one, strict=True):
                 assert torch.equal(ours, theirs)
 
     def test_teachers_of_different_scales_are_refused(self):
         with pytest.raises(InputError, match=r"one scale; found {'one': 2, 'two': 3}"):
-            Panel({"two": tiny.edsr(scale=3), "one": tiny.edsr(scale=2)})
+            TeacherEnsemble({"two": tiny.edsr(scale=3), "one": tiny.edsr(scale=2)})
 
     def test_needs_sizes_that_all_its_teachers_take(self):
         networks = {"one": tiny.edsr(1), "two": tiny.edsr(2)}
         networks["one"].multiple, networks["two"].multiple = 4, 6
-        assert Panel(networks).multiple == Committee(Panel(networks), aggregator(2)).multiple == 12
+        assert (
+            TeacherEnsemble(networks).multiple
+            == AggregatedEnsemble(TeacherEnsemble(networks), aggregator(2)).multiple
+            == 12
+        )
 
 
-class TestCommittee:
+class TestAggregatedEnsemble:
     def test_is_the_aggregator_of_the_teachers_images(self, files):
-        panel = load_panel(files)
-        expected = output(aggregator(), output(panel))
-        assert torch.equal(output(Committee(panel, aggregator())), expected)
+        teacher_ensemble = load_teacher_ensemble(files)
+        expected = output(aggregator(), output(teacher_ensemble))
+        assert torch.equal(output(AggregatedEnsemble(teacher_ensemble, aggregator())), expected)
 
     def test_its_order_would_matter(self, files):
-        images = output(load_panel(files))
+        images = output(load_teacher_ensemble(files))
         outputs = [output(aggregator(), order) for order in itertools.permutations(images)]
         assert all((one - other).abs().max() > 1e-4 for one, other in itertools.combinations(outputs, 2))
 
     def test_has_a_stage_for_each_layer(self, files):
-        network = Committee(load_panel(files), tiny.Aggregator(2, 3, **tiny.AGGREGATOR | {"depths": [1, 2]}))
+        network = AggregatedEnsemble(
+            load_teacher_ensemble(files), tiny.Aggregator(2, 3, **tiny.AGGREGATOR | {"depths": [1, 2]})
+        )
         _, features = network.forward_tapped(IMAGE, [0.5, 1.0])
         assert network.depth == 2
         assert [feature.shape for feature in features] == [(1, 8, 12, 20)] * 2
@@ -79,40 +85,50 @@ class TestCommittee:
     @pytest.mark.parametrize("scale", [1, 2, 3, 4])
     def test_restores_whole_images_of_any_size_at_every_scale(self, scale):
         image = torch.rand(1, 3, 10, 13)
-        assert restore(tiny.committee(scale).eval(), image).shape == (1, 3, 10 * scale, 13 * scale)
+        assert restore_tiled(tiny.ensemble(scale).eval(), image).shape == (1, 3, 10 * scale, 13 * scale)
 
 
 class TestFile:
     @pytest.fixture
     def stored(self, files, tmp_path):
-        save_committee(tmp_path / "committee", Committee(load_panel(files), aggregator()), tiny.AGGREGATOR, files)
-        return tmp_path / "committee"
+        save_ensemble(
+            tmp_path / "ensemble",
+            AggregatedEnsemble(load_teacher_ensemble(files), aggregator()),
+            tiny.AGGREGATOR,
+            files,
+        )
+        return tmp_path / "ensemble"
 
-    def test_gives_the_committee_back_without_its_teachers_files(self, stored, files):
-        expected = output(Committee(load_panel(files), aggregator()))
+    def test_gives_the_ensemble_back_without_its_teachers_files(self, stored, files):
+        expected = output(AggregatedEnsemble(load_teacher_ensemble(files), aggregator()))
         files["another"].unlink()
         files["edsr"].unlink()
-        loaded = load_committee(stored, files["rcan"])
+        loaded = load_ensemble(stored, files["rcan"])
         assert not loaded.training
         assert torch.equal(output(loaded), expected)
 
     def test_says_by_name_which_weights_its_teachers_have(self, stored, files):
         with safe_open(stored, framework="pt") as file:
-            teachers = json.loads(file.metadata()["description"])["committee"]["teachers"]
+            teachers = json.loads(file.metadata()["description"])["ensemble"]["teachers"]
         assert {name: teacher["sha256"] for name, teacher in teachers.items()} == {
             name: sha256_of(path) for name, path in files.items()
         }
 
     def test_has_the_same_bytes_whatever_order_the_teachers_were_given_in(self, stored, files, tmp_path):
         turned = dict(reversed(files.items()))
-        save_committee(tmp_path / "turned", Committee(load_panel(turned), aggregator()), tiny.AGGREGATOR, turned)
+        save_ensemble(
+            tmp_path / "turned",
+            AggregatedEnsemble(load_teacher_ensemble(turned), aggregator()),
+            tiny.AGGREGATOR,
+            turned,
+        )
         assert (tmp_path / "turned").read_bytes() == stored.read_bytes()
 
     def test_is_refused_with_a_teacher_that_is_not_its_own(self, stored, tmp_path):
         save_network(tmp_path / "other", tiny.edsr(9), describe_backbone(BackboneChoice(**EDSR), 2))
         with pytest.raises(InputError, match=r"none of its teachers \(another, edsr, rcan\) has the weights"):
-            load_committee(stored, tmp_path / "other")
+            load_ensemble(stored, tmp_path / "other")
 
     def test_of_another_kind_is_refused(self, files):
-        with pytest.raises(InputError, match=r"edsr\.safetensors: holds no committee but: backbone, scale"):
-            load_committee(files["edsr"], files["edsr"])
+        with pytest.raises(InputError, match=r"edsr\.safetensors: holds no ensemble but: backbone, scale"):
+            load_ensemble(files["edsr"], files["edsr"])

@@ -8,8 +8,8 @@ import torch
 from pydantic import Field, field_validator
 
 from components.auxiliary.aggregator import Aggregator
-from components.auxiliary.committee import Committee
-from components.auxiliary.committee_weights import load_panel, save_committee
+from components.auxiliary.ensemble import AggregatedEnsemble
+from components.auxiliary.ensemble_weights import load_teacher_ensemble, save_ensemble
 from components.dependencies.lists import refuse_stale_stage
 from components.images.distances import DISTANCES
 from components.images.store import Store
@@ -28,10 +28,10 @@ from components.training.recipe import Training
 from components.training.session import Session
 
 MAIN = "teacher"
-"""Name of the task's own teacher in the committee."""
+"""Name of the task's own teacher in the ensemble."""
 
 
-class CommitteeRecipe(Params):
+class EnsembleRecipe(Params):
     """The aggregator of the images of several teachers, and how it is trained.
 
     Attributes:
@@ -50,9 +50,9 @@ class CommitteeRecipe(Params):
         return bind("", Aggregator, aggregator, skip=2)
 
 
-def train_committee(
+def train_ensemble(
     task: TaskChoice,
-    committee: CommitteeRecipe,
+    ensemble: EnsembleRecipe,
     run: Run,
     lmdb: Path,
     teacher: Path,
@@ -65,17 +65,17 @@ def train_committee(
 
     Args:
         task: the task, whose scale all teachers have.
-        committee: its aggregator and the recipe.
+        ensemble: its aggregator and the recipe.
         run: names of its further members; their order does not matter.
         lmdb: the image store to train on.
         teacher: weights of the task's teacher.
         check: what `check_teacher` wrote about these weights.
         members: folder of the further teachers, `<name>/teacher.safetensors`.
-        output: folder to write `committee.safetensors`, `history.csv` and `validation.csv` to.
-        scores: JSON file to write: PSNR and SSIM on the validation images, of the committee and of each teacher.
+        output: folder to write `ensemble.safetensors`, `history.csv` and `validation.csv` to.
+        scores: JSON file to write: PSNR and SSIM on the validation images, of the ensemble and of each teacher.
 
     Raises:
-        InputError: teachers of different scales, one that was not checked, or a committee that is worse than one of its
+        InputError: teachers of different scales, one that was not checked, or an ensemble that is worse than one of its
             teachers alone; nothing is written then.
     """
     if not run.members or MAIN in run.members:
@@ -83,42 +83,42 @@ def train_committee(
     restoration = build_task(task)
     files = {MAIN: teacher} | {name: members / name / "teacher.safetensors" for name in run.members}
     refuse_unchecked(teacher, check)
-    panel = Frozen(load_panel(files))
+    teacher_ensemble = Frozen(load_teacher_ensemble(files))
 
     def make_method(_: Aggregator, device: torch.device) -> Aggregation:
-        panel.network.to(device)
-        return Aggregation(panel, DISTANCES[committee.training.reconstruction])
+        teacher_ensemble.network.to(device)
+        return Aggregation(teacher_ensemble, DISTANCES[ensemble.training.reconstruction])
 
     def measure(store: Store) -> Callable[[Aggregator], Row]:
         measured = validation_on(store, restoration)
-        return lambda network: measured(Committee(panel.network, network))
+        return lambda network: measured(AggregatedEnsemble(teacher_ensemble.network, network))
 
     def write(trained: Trained[Aggregator]) -> None:
         alone = validation_on(Store(lmdb), restoration)
-        teachers = {name: alone(one) for name, one in panel.network.named_teachers().items()}
+        teachers = {name: alone(one) for name, one in teacher_ensemble.network.named_teachers().items()}
         together = {name: value for name, value in trained.validation[-1].items() if name != "step"}
-        _refuse_worse(together, teachers, committee.tolerance)
+        _refuse_worse(together, teachers, ensemble.tolerance)
         with written_whole(output) as partial:
             partial.mkdir()
-            whole = Committee(panel.network, trained.network)
-            save_committee(partial / "committee.safetensors", whole, committee.aggregator, files)
+            whole = AggregatedEnsemble(teacher_ensemble.network, trained.network)
+            save_ensemble(partial / "ensemble.safetensors", whole, ensemble.aggregator, files)
             write_rows(partial / HISTORY, trained.history)
             write_rows(partial / VALIDATION, trained.validation)
-        write_json(scores, {"committee": together, "teachers": teachers})
+        write_json(scores, {"ensemble": together, "teachers": teachers})
 
     Session(
-        title="train committee",
+        title="train ensemble",
         output=output,
         checkpoints=CHECKPOINTS,
-        step="components.train_committee",
+        step="components.train_ensemble",
         task=restoration,
-        recipe=committee.training,
+        recipe=ensemble.training,
         lmdb=lmdb,
-        values={"task": task, "committee": committee},
+        values={"task": task, "ensemble": ensemble},
         files=list(files.values()),
         report=current(),
     ).run(
-        make_network=lambda: Aggregator(restoration.scale, len(files), **committee.aggregator),
+        make_network=lambda: Aggregator(restoration.scale, len(files), **ensemble.aggregator),
         make_method=make_method,
         weights={"reconstruction": 1.0},
         validate=measure,
@@ -130,11 +130,11 @@ def _refuse_worse(together: Row, teachers: dict[str, Row], tolerance: float) -> 
     best = max(teachers, key=lambda name: teachers[name]["psnr"])
     if together["psnr"] < teachers[best]["psnr"] - tolerance:
         raise InputError(
-            f"the committee reaches {together['psnr']:.2f} dB on the validation images, its teacher {best!r} alone "
+            f"the ensemble reaches {together['psnr']:.2f} dB on the validation images, its teacher {best!r} alone "
             f"{teachers[best]['psnr']:.2f} dB (tolerance {tolerance:.2f}): a student would learn less from it. "
-            "Train it longer, or make its aggregator wider (params.yaml: committees)."
+            "Train it longer, or make its aggregator wider (params.yaml: ensembles)."
         )
 
 
 if __name__ == "__main__":
-    run_step(train_committee, check=refuse_stale_stage, observe=observed, distributed=True)
+    run_step(train_ensemble, check=refuse_stale_stage, observe=observed, distributed=True)

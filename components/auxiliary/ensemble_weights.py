@@ -1,4 +1,4 @@
-"""The file of a committee: its aggregator and its teachers, each with the checksum of the file it was read from."""
+"""The file of an ensemble: its aggregator and its teachers, each with the checksum of the file it was read from."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,43 +7,45 @@ from typing import Any
 from safetensors.torch import load_file
 
 from components.auxiliary.aggregator import Aggregator
-from components.auxiliary.committee import Committee, Panel
+from components.auxiliary.ensemble import AggregatedEnsemble, TeacherEnsemble
 from components.backbones import BackboneChoice, build_backbone
 from components.backbones.weights import load_backbone, read_description, save_network
 from components.run.errors import InputError
 from components.run.files import sha256_of
 from components.run.params import bind, typed
 
-_KIND = "committee"
+_KIND = "ensemble"
 
 
-def load_panel(files: Mapping[str, Path]) -> Panel:
-    """Read the teachers of a committee, by name, in evaluation mode.
+def load_teacher_ensemble(files: Mapping[str, Path]) -> TeacherEnsemble:
+    """Read the teachers of an ensemble, by name, in evaluation mode.
 
     Raises:
         InputError: a file that holds no restoration network, or teachers of different scales.
     """
-    return Panel({name: load_backbone(path) for name, path in files.items()}).eval()
+    return TeacherEnsemble({name: load_backbone(path) for name, path in files.items()}).eval()
 
 
-def save_committee(path: Path, committee: Committee, aggregator: Mapping[str, Any], files: Mapping[str, Path]) -> None:
-    """Write a committee whole, so that it can't be joined with other teachers than those it was trained with.
+def save_ensemble(
+    path: Path, ensemble: AggregatedEnsemble, aggregator: Mapping[str, Any], files: Mapping[str, Path]
+) -> None:
+    """Write an ensemble whole, so that it can't be joined with other teachers than those it was trained with.
 
     Args:
         path: the file to write.
-        committee: the network.
+        ensemble: the network.
         aggregator: arguments of its aggregator, without the scale and the number of teachers.
         files: the file that each of its teachers was read from.
     """
     teachers = {name: {**read_description(file), "sha256": sha256_of(file)} for name, file in files.items()}
-    save_network(path, committee, {_KIND: {"aggregator": dict(aggregator), "teachers": teachers}})
+    save_network(path, ensemble, {_KIND: {"aggregator": dict(aggregator), "teachers": teachers}})
 
 
-def load_committee(path: Path, teacher: Path) -> Committee:
-    """Rebuild a committee that `save_committee` stored, in evaluation mode.
+def load_ensemble(path: Path, teacher: Path) -> AggregatedEnsemble:
+    """Rebuild an ensemble that `save_ensemble` stored, in evaluation mode.
 
     Args:
-        path: the committee's file.
+        path: the ensemble's file.
         teacher: the file of a teacher that must be one of its own.
 
     Raises:
@@ -51,18 +53,18 @@ def load_committee(path: Path, teacher: Path) -> Committee:
     """
     description = read_description(path)
     if description.keys() != {_KIND}:
-        raise InputError(f"{path}: holds no committee but: {', '.join(description) or 'nothing'}.")
+        raise InputError(f"{path}: holds no ensemble but: {', '.join(description) or 'nothing'}.")
     teachers = description[_KIND]["teachers"]
     if sha256_of(teacher) not in {entry["sha256"] for entry in teachers.values()}:
         raise InputError(
             f"{path}: none of its teachers ({', '.join(sorted(teachers))}) has the weights of {teacher}: "
-            "run train_committee again."
+            "run train_ensemble again."
         )
-    panel = Panel({name: _untrained(entry, str(path)) for name, entry in teachers.items()})
+    teacher_ensemble = TeacherEnsemble({name: _untrained(entry, str(path)) for name, entry in teachers.items()})
     arguments = bind(str(path), Aggregator, description[_KIND]["aggregator"], skip=2)
-    committee = Committee(panel, Aggregator(panel.scale, len(teachers), **arguments))
-    committee.load_state_dict(load_file(path))
-    return committee.eval()
+    ensemble = AggregatedEnsemble(teacher_ensemble, Aggregator(teacher_ensemble.scale, len(teachers), **arguments))
+    ensemble.load_state_dict(load_file(path))
+    return ensemble.eval()
 
 
 def _untrained(entry: Mapping[str, Any], where: str) -> Any:

@@ -18,7 +18,7 @@ class Sizes(NamedTuple):
     patch: int
 
 
-class Progression:
+class ProgressiveLearning:
     """Sample numbers of each step, and the patch of each sample (Restormer's progressive learning, section 3.3).
 
     The numbers run on without a gap from step to step, so that the patch is a function of the sample's number, and a
@@ -58,6 +58,6 @@ class Progression:
         return self._stages[place].patch
 
 
-def unchanging(batch: int, patch: int) -> Progression:
+def unchanging(batch: int, patch: int) -> ProgressiveLearning:
     """One batch size and one patch from the first step to the last."""
-    return Progression([Sizes(0, batch, patch)])
+    return ProgressiveLearning([Sizes(0, batch, patch)])

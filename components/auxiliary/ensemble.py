@@ -11,7 +11,7 @@ from components.backbones.backbone import Backbone, State
 from components.run.errors import InputError
 
 
-class Panel(nn.Module):
+class TeacherEnsemble(nn.Module):
     """Teachers of one scale, each under its name; `B 3 h w` -> an image of each, in the order of the names.
 
     An aggregator knows a teacher by its place among the images. MTKD's two released configurations list the same three
@@ -30,7 +30,7 @@ class Panel(nn.Module):
         self.teachers = nn.ModuleDict({name: teachers[name] for name in sorted(teachers)})
         scales = {name: teachers[name].scale for name in self.teachers}
         if len(set(scales.values())) != 1:
-            raise InputError(f"the teachers of a committee must have one scale; found {scales}.")
+            raise InputError(f"the teachers of an ensemble must have one scale; found {scales}.")
         self.scale = next(iter(scales.values()))
         self.multiple = math.lcm(*(teacher.multiple for teacher in teachers.values()))
 
@@ -43,22 +43,23 @@ class Panel(nn.Module):
         return tuple(teacher(image) for teacher in self.teachers.values())
 
 
-class Committee(Backbone):
-    """A panel of teachers and the aggregator of their images, as one network; its stages are the aggregator's layers.
+class AggregatedEnsemble(Backbone):
+    """A teacher ensemble and the aggregator of its images, as one network; its stages are the aggregator's layers.
 
     Args:
-        panel: the teachers.
+        teacher_ensemble: the teachers.
         aggregator: for as many, of the same scale.
     """
 
-    def __init__(self, panel: Panel, aggregator: Aggregator) -> None:
+    def __init__(self, teacher_ensemble: TeacherEnsemble, aggregator: Aggregator) -> None:
         super().__init__()
-        self.panel, self.aggregator = panel, aggregator
-        self.scale, self.multiple, self.depth = panel.scale, panel.multiple, len(aggregator.layers)
+        self.teacher_ensemble, self.aggregator = teacher_ensemble, aggregator
+        self.scale, self.multiple = teacher_ensemble.scale, teacher_ensemble.multiple
+        self.depth = len(aggregator.layers)
 
     def enter(self, image: Tensor) -> State:
         """What enters the aggregator's layers; the context is its skip and the teachers' images."""
-        images = self.panel(image)
+        images = self.teacher_ensemble(image)
         shallow = self.aggregator.enter(images)
         return State(self.aggregator.embed(shallow), (shallow, *images))
 

@@ -8,13 +8,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from components.images.patches import StepSampler, TrainingPatches
-from components.images.progression import Progression, Sizes, unchanging
+from components.images.progressive_learning import ProgressiveLearning, Sizes, unchanging
 from components.images.store import Pair, Store, StoreWriter
 from components.run.errors import InputError
 
 # After 3 steps of 6 samples, 2 of 4, then 2: samples 0..17, 18..25, 26...
-GROWING = Progression([Sizes(0, 6, 4), Sizes(3, 4, 6), Sizes(5, 2, 9)])
-RESTORMER = Progression(
+GROWING = ProgressiveLearning([Sizes(0, 6, 4), Sizes(3, 4, 6), Sizes(5, 2, 9)])
+RESTORMER = ProgressiveLearning(
     [
         Sizes(0, 64, 128),
         Sizes(92_000, 40, 160),
@@ -117,9 +117,9 @@ def test_processes_share_batches_that_change_and_resume_among_them(store, worker
 
 def test_every_batch_must_be_shared_equally():
     with pytest.raises(InputError, match="batch of 2 can't be shared by 4 processes"):
-        StepSampler(1, 8, Progression([Sizes(0, 8, 4), Sizes(3, 2, 6)]), world_size=4)
+        StepSampler(1, 8, ProgressiveLearning([Sizes(0, 8, 4), Sizes(3, 2, 6)]), world_size=4)
 
 
 def test_the_largest_patch_must_fit_into_every_image(store):
     with pytest.raises(InputError, match=r"set/0: 24x18 pixels .* 20 clean pixels wide \(10 degraded\)"):
-        crops_of(store, Progression([Sizes(0, 6, 4), Sizes(3, 4, 10), Sizes(5, 2, 8)]))
+        crops_of(store, ProgressiveLearning([Sizes(0, 6, 4), Sizes(3, 4, 10), Sizes(5, 2, 8)]))
