@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model, model_validator
 
 from components.run.errors import InputError, unknown_name
+from components.run.renamed import RENAMED, now_called
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -106,7 +107,7 @@ def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     """Read params.yaml as plain values.
 
     Raises:
-        InputError: the file is absent or unreadable, is no YAML, or is no mapping.
+        InputError: the file is absent or unreadable, is no YAML, is no mapping, or has a section by its old name.
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -118,6 +119,9 @@ def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected sections (name: ...), found {type(values).__name__}.")
+    if old := [name for name in values if name in RENAMED]:
+        # Nothing would read it, and a value that was meant would be ignored.
+        raise InputError("\n".join(now_called(f"{path}: {name}", name) for name in old))
     return values
 
 
@@ -192,10 +196,17 @@ def build(where: str, table: Mapping[str, Callable[..., Built]], choice: Choice,
 
 def _explain(error: ValidationError, kind: Any, where: str) -> str:
     lines = []
-    for fault in error.errors(include_url=False):
+    faults = error.errors(include_url=False)
+    extra = [fault["loc"] for fault in faults if fault["type"] == "extra_forbidden"]
+    given = {(*place, RENAMED.get(str(name))) for *place, name in extra}
+    for fault in faults:
         location, known = _located(kind, fault["loc"])
         key = ".".join(filter(None, [where, *location]))
-        if fault["type"] == "extra_forbidden":
+        if fault["type"] == "extra_forbidden" and RENAMED.get(location[-1]) in known:
+            lines.append(now_called(key, location[-1]))
+        elif fault["type"] == "missing" and fault["loc"] in given:
+            continue  # it is there, by its old name
+        elif fault["type"] == "extra_forbidden":
             parent = ".".join(filter(None, [where, *location[:-1]]))
             lines.append(str(unknown_name(parent, location[-1], known)).replace("unknown name", "unknown key"))
         elif fault["type"] == "missing":
