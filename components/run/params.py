@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model, model_validator
 
 from components.run.errors import InputError, unknown_name
-from components.run.renamed import RENAMED, now_called
+from components.run.renamed import RENAMED, moved_to, now_called
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -206,6 +206,8 @@ def _explain(error: ValidationError, kind: Any, where: str) -> str:
             lines.append(now_called(key, location[-1]))
         elif fault["type"] == "missing" and fault["loc"] in given:
             continue  # it is there, by its old name
+        elif fault["type"] == "extra_forbidden" and (place := moved_to(key)):
+            lines.append(f"{key}: this stands in {place} now; write it there.")
         elif fault["type"] == "extra_forbidden":
             parent = ".".join(filter(None, [where, *location[:-1]]))
             lines.append(str(unknown_name(parent, location[-1], known)).replace("unknown name", "unknown key"))

@@ -1,4 +1,6 @@
-"""Keys of params.yaml that have another name now: refused, with the name to write."""
+"""Keys of params.yaml that have another name or place now: refused, with what to write."""
+
+from fnmatch import fnmatch
 
 RENAMED = {
     "average_decay": "ema_decay",
@@ -11,6 +13,15 @@ RENAMED = {
     "warm_up": "warmup_steps",
 }
 """From the old name to the new one; an old name is told only where the new one is known."""
+
+
+MOVED = {"*students.*.training.seed": "run.seeds", "*ensembles.*.members": "run.members"}
+"""From patterns of a key and its place to where the same stands now."""
+
+
+def moved_to(key: str) -> str | None:
+    """Where what was meant by a key stands now."""
+    return next((place for pattern, place in MOVED.items() if fnmatch(key, pattern)), None)
 
 
 def now_called(key: str, name: str) -> str:

@@ -97,3 +97,21 @@ def names_in(value):
 def test_no_committed_file_has_an_old_name():
     for file in [ROOT / "params.yaml", *ROOT.glob("conf/**/*.yaml")]:
         assert not names_in(yaml.safe_load(file.read_text())) & RENAMED.keys(), file
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "step", "place"),
+    [
+        ("students.sr.training", "seed", 3, distill, "run.seeds"),
+        ("ensembles.sr", "members", ["rcan"], train_ensemble, "run.members"),
+    ],
+)
+def test_a_key_that_moved_is_refused_with_its_new_place(section, key, value, step, place, tmp_path):
+    project = SmallProject(tmp_path)
+    found = project.params
+    for name in section.split("."):
+        found = found[name]
+    found[key] = value
+    with pytest.raises(InputError) as caught:
+        project.arguments(step, "logits")
+    assert str(caught.value) == f"params.yaml: {section}.{key}: this stands in {place} now; write it there."
