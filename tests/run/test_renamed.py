@@ -70,12 +70,12 @@ def test_other_faults_are_told_beside_it(tmp_path):
     project = SmallProject(tmp_path)
     recipe = project.params["students"]["sr"]["training"]
     recipe["average_decay"] = recipe.pop("ema_decay")
-    del recipe["seed"]
+    del recipe["steps"]
     with pytest.raises(InputError) as caught:
         project.arguments(distill, "logits")
     assert sorted(str(caught.value).splitlines()) == [
         "params.yaml: students.sr.training.average_decay: this key is now called ema_decay; write that.",
-        "params.yaml: students.sr.training.seed: missing; write a value for it.",
+        "params.yaml: students.sr.training.steps: missing; write a value for it.",
     ]
 
 
