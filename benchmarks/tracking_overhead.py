@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from components.images.datasets import Split
 
 ROOT = Path(__file__).parents[1]
-WORDS = "--task sr --student sr --method logits --lmdb lmdb --teacher teacher --check check --output output"
+WORDS = "--task sr --student sr --method logits --seed 5 --lmdb lmdb --teacher teacher --check check --output output"
 ARMS = ("off", "database", "hanging")
 
 

@@ -18,7 +18,7 @@ from components.reporting.publication import Publication
 from components.run import step as step_module
 from components.run.params import typed
 from components.run.step import parse
-from components.training.recipe import Training
+from components.training.recipe import Recipe
 from pipeline.graph.graph import read_graph
 from tests.pipeline.presets import DEFAULT, PRESETS, ROOT, composed, tasks_of
 
@@ -162,7 +162,7 @@ def test_restormers_recipe_grows_as_its_options_say(preset: str) -> None:
     """`iters`, `gt_sizes` and 8 processes of `mini_batch_sizes`."""
     values = composed(preset)
     (task,) = tasks_of(values)
-    recipe = typed(Training, values["students"][task]["training"], preset)
+    recipe = typed(Recipe, values["students"][task]["training"], preset)
     ends = [92_000, 156_000, 204_000, 240_000, 276_000, 300_000]
     found = [(len(recipe.sizes.samples(end)), recipe.sizes.patch(recipe.sizes.samples(end)[0])) for end in ends]
     assert found == [(64, 128), (40, 160), (32, 192), (16, 256), (8, 320), (8, 384)]

@@ -320,7 +320,7 @@ class TestLauncher:
 
 
 DISTILL = (
-    "--task sr --student sr --method scratch --lmdb lmdb --teacher teacher --check check --encoder encoder "
+    "--task sr --student sr --method scratch --seed 5 --lmdb lmdb --teacher teacher --check check --encoder encoder "
     "--output output"
 )
 
@@ -401,13 +401,10 @@ def test_help_of_every_step_imports_nothing_slow(name: str) -> None:
         "except SystemExit as end:",
         "    assert end.code == 0",
         f"slow = [name for name in {SLOW_TO_IMPORT} if name in sys.modules]",
-        "used = resource.getrusage(resource.RUSAGE_SELF)",
-        "print('end of help', *slow, used.ru_utime + used.ru_stime)",
+        "print('end of help', *slow)",
     )
     shown = subprocess.run(
         [sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
     ).stdout
     assert f"usage: python -m components.{name}" in shown
-    *slow, seconds = shown.rpartition("end of help")[2].split()
-    assert slow == []
-    assert float(seconds) < 5
+    assert shown.rpartition("end of help")[2].split() == []

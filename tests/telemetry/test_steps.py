@@ -28,7 +28,7 @@ from tests.telemetry import slow_server
 from tests.training import tiny
 
 ROOT = Path(__file__).parents[2]
-DISTILL = "--task sr --student sr --method logits --lmdb lmdb --teacher teacher --check check --output output"
+DISTILL = "--task sr --student sr --method logits --seed 5 --lmdb lmdb --teacher teacher --check check --output output"
 EVALUATE = (
     "--task sr --student teacher --check check --manifest manifest --raw raw --scores scores.json --details details "
     "--speed speed.json"
