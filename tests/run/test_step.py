@@ -392,9 +392,9 @@ def rows(table: str) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("name", STEPS)
 def test_help_of_every_step_imports_nothing_slow(name: str) -> None:
-    """Great Expectations alone takes 15 seconds; 5 of processor time leave room for torch, whatever else runs."""
+    """Great Expectations alone takes 15 seconds."""
     lines = (
-        "import resource, runpy, sys",
+        "import runpy, sys",
         f"sys.argv = ['{name}', '--help']",
         "try:",
         f"    runpy.run_module('components.{name}', run_name='__main__')",

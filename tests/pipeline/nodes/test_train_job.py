@@ -883,6 +883,7 @@ class TestRealTraining:
         def run():
             launcher = [sys.executable, "-m", "pipeline", "launch-train-job", *FLAGS, *QUICK]
             launcher[launcher.index("--gpus-per-node") + 1] = "0"
+            flags = ["--task=sr", "--student=sr", "--method=scratch", "--seed=5"]
             files = [f"--{name}={name}" for name in ("lmdb", "teacher", "check", "encoder", "output")]
             return subprocess.run(
                 [
