@@ -155,6 +155,6 @@ def _refuse_other(decoder: Backbone, student: Backbone) -> None:
     )
     if shapes != expected or decoder.scale != student.scale:
         raise InputError(
-            "start: the privileged teacher's decoder and the student are different networks: run "
+            "start: the privileged teacher's decoder is another network than the student: run "
             "train_privileged_teacher again."
         )
