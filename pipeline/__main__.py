@@ -18,6 +18,7 @@ COMMANDS = {
     "compare": ("results.compare", "compare scores with another revision, as a comment for a pull request"),
     "page": ("results.page", "make the report's page with what differs in every run: revision, hardware, latency"),
     "publish": ("tasks.publish", "record a run as a DVC experiment"),
+    "clean": ("cleaning.clean", "list what nothing needs any more, and remove it"),
     "task": ("tasks.task", "run one stage: what a task's container does"),
     "launch-train-job": ("nodes.train_job", "run a training step on several nodes"),
 }

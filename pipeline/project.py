@@ -1,11 +1,14 @@
 """All that pipeline/ knows of this project's own steps; for everything else it knows dvc.yaml alone.
 
-How a step checks its command line, which step makes a page and by which flags, where runs leave what they measured, and
-which numbers of a metrics file are scores. A project with other steps changes this file and no other of pipeline/.
+How a step checks its command line, which step makes a page and by which flags, where runs leave what they measured and
+what they keep for the next one, and which numbers of a metrics file are scores. A project with other steps changes this
+file and no other of pipeline/.
 """
 
+import hashlib
 import importlib
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -13,6 +16,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+import yaml
 
 from pipeline.messages import PipelineError
 
@@ -153,6 +158,65 @@ def _export(task: str, student: str) -> dict[str, Any] | None:
 
 def _read(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8"))
+
+
+# What steps keep for the next run, outside of the outputs, which DVC removes before a stage runs.
+
+CHECKPOINTS = Path(".cache/checkpoints")
+_DOWNLOADS = Path(".cache/downloads")
+_CHECKPOINT = re.compile(r"(.+)-[0-9a-f]{16}\.pt")
+_PARAMS = ("params.yaml", "conf/**/*.yaml")
+
+
+def leftovers(commands: Mapping[str, str]) -> dict[str, list[Path]]:
+    """Files that no stage needs, by what they are.
+
+    Checkpoints and durations of stages that are none of these, and downloads of files that neither params.yaml nor a
+    preset names.
+
+    Args:
+        commands: those of all stages, by the stages' names.
+    """
+    titles = {title for command in commands.values() if (title := _title(command))}
+    params = [file for pattern in _PARAMS for file in Path().glob(pattern)]
+    wanted = {name for file in params for name in _names(file)}
+    return {
+        "checkpoint": [
+            file
+            for file in _files(CHECKPOINTS)
+            if (found := _CHECKPOINT.fullmatch(file.name)) and found[1] not in titles
+        ],
+        "download": [file for file in _files(_DOWNLOADS) if file.name.partition(".")[0] not in wanted],
+        "duration": [file for file in _files(_DURATIONS) if file.name.removesuffix(".json") not in commands],
+    }
+
+
+def _title(command: str) -> str | None:
+    """What the checkpoints of a stage are named after: the first word of its step, and where its output lies."""
+    words = shlex.split(command)
+    if tuple(words[:2]) != _STEP or "--output" not in words:
+        return None
+    step = words[2].rpartition(".")[2].partition("_")[0]
+    return "-".join([step, *PurePosixPath(words[words.index("--output") + 1]).parts[-3:]])
+
+
+def _names(file: Path) -> Iterator[str]:
+    """Names that downloads of what a file of params names have: their SHA-256, or that of their URL."""
+    waiting = [yaml.safe_load(file.read_text(encoding="utf-8"))]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if isinstance(value.get("url"), str):
+                yield hashlib.sha256(value["url"].encode()).hexdigest()
+            if "sha256" in value:
+                yield str(value["sha256"])
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.glob("*") if file.is_file())
 
 
 # Which numbers are scores.

@@ -11,8 +11,9 @@ from dvc.stage.serialize import to_single_stage_lockfile
 from dvc.utils.serialize import load_yaml
 
 from pipeline.storage.cache_objects import CacheObject, contents, roots
+from pipeline.storage.faults import Missing
 from pipeline.storage.remote import Remote
-from pipeline.storage.stores import Missing, md5_of, partial_of
+from pipeline.storage.stores import md5_of, partial_of
 
 
 def cache_key(stage: Any) -> str | None:

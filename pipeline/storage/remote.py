@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 from pipeline.messages import PipelineError
 from pipeline.storage.cache_objects import CacheObject
-from pipeline.storage.remote_url import VARIABLE, remote_url
-from pipeline.storage.stores import FolderStore, Missing, Store, Unavailable, md5_of, partial_of, tag_of_parts
+from pipeline.storage.faults import Missing, Unavailable
+from pipeline.storage.remote_url import remote_url
+from pipeline.storage.stores import Store, md5_of, partial_of, tag_of_parts
 
 _THREADS = 16
 _EMPTY = "d41d8cd98f00b204e9800998ecf8427e"  # MD5 of no bytes
@@ -175,22 +175,7 @@ class Remote:
 def open_remote() -> Remote | None:
     """The remote of the environment, or None."""
     url = remote_url()
-    return Remote(open_store(url)) if url else None
-
-
-def open_store(url: str) -> Store:
-    """Open a remote: `s3://bucket/prefix`, or a folder.
-
-    Raises:
-        PipelineError: another kind of URL.
-    """
-    if url.startswith("s3://") and urlsplit(url).netloc:
-        from pipeline.storage.s3_store import S3Store  # noqa: PLC0415 -- a folder needs none of it
-
-        return S3Store(url)
-    if "://" in url:
-        raise PipelineError(f"{VARIABLE}: {url.partition('://')[0]}: expected s3://BUCKET/PREFIX or a folder's path.")
-    return FolderStore(Path(url).absolute())
+    return Remote(Store(url)) if url else None
 
 
 def in_cache(item: CacheObject) -> bool:

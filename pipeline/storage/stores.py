@@ -1,138 +1,138 @@
-"""Where objects lie: a bucket behind an S3 API, or a folder. Keys are paths below the remote's URL."""
+"""Where objects lie: what a remote's URL names, by DVC's own file systems. Keys are paths below the URL."""
 
-import errno
 import hashlib
-import shutil
+import os
 import uuid
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
-from typing_extensions import override
+from dvc.fs import RemoteMissingDepsError, get_cloud_fs
+from dvc_objects.fs.base import ObjectFileSystem
+from dvc_objects.fs.utils import as_atomic
 
-from pipeline.messages import PipelineError
+from pipeline.messages import PipelineError, without_credentials
+from pipeline.storage.faults import Missing, Unavailable, told
+from pipeline.storage.remote_url import VARIABLE
 
-PART = 64 * 1024**2
-"""Bytes in a part of an upload in several parts, and the largest upload in one."""
+PART = 16 * 1024**2
+"""Bytes in a part of an upload in several parts; what is smaller than two of them is uploaded in one."""
 
-
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
-"""Faults of a place to write to."""
-
-
-class Unavailable(Exception):  # noqa: N818 -- no error yet: the next try may do
-    """A transfer failed for a reason that may pass."""
-
-
-class Missing(Exception):  # noqa: N818 -- an answer, to some questions
-    """There is no such object."""
+_BLOCK = 4 * 1024**2
+_PACKAGES = {"s3": "dvc-s3", "gs": "dvc-gs", "azure": "dvc-azure", "ssh": "dvc-ssh"}
+_S3_SETTINGS = {
+    "retries": {"total_max_attempts": 2, "mode": "standard"},
+    "connect_timeout": 10,
+    "max_pool_connections": 80,
+    # Not every server of this API knows the checksums that are sent by default; ours is the MD5.
+    "request_checksum_calculation": "when_required",
+    "response_checksum_validation": "when_required",
+}
 
 
 @dataclass(frozen=True)
 class Stat:
-    """Size in bytes, time of the last change, and what the server says of the content: its ETag, where it has one."""
+    """Size in bytes, and what the server says of the content: its ETag, where it has one."""
 
     size: int
-    changed: float
     tag: str | None
 
 
-class Store(ABC):
+class Store:
     """Objects by key. Transfers raise `Unavailable`, `Missing`, or a `PipelineError` that no other try would mend."""
 
-    @abstractmethod
+    def __init__(self, url: str) -> None:
+        """Take the URL, or the path of a folder, which is made when the first object is put.
+
+        Endpoint, region and keys come from the environment alone.
+
+        Raises:
+            PipelineError: a URL of another kind, or one whose package is not installed.
+        """
+        scheme = urlsplit(url).scheme if "://" in url else ""
+        if "://" in url and (scheme not in _PACKAGES or not urlsplit(url).netloc):
+            kinds = ", ".join(f"{one}://" for one in _PACKAGES)
+            raise PipelineError(
+                f"{VARIABLE}: {scheme}: expected s3://BUCKET/PREFIX or a folder's path; known: {kinds}."
+            )
+        self.url, self.host = without_credentials(url).rstrip("/"), ""
+        try:
+            kind, config, self.root = get_cloud_fs({}, url=url if scheme else os.path.normpath(url))
+            self.dvc: Any = kind(**config)
+        except (ImportError, RemoteMissingDepsError):
+            raise PipelineError(
+                f"{VARIABLE}: {scheme}:// needs the package {_PACKAGES[scheme]}, which is not installed here."
+            ) from None
+        if scheme == "s3":
+            settings = self.dvc.fs_args.get("config_kwargs", {}) | _S3_SETTINGS
+            self.dvc.fs_args.update(cache_regions=False, config_kwargs=settings)
+        if scheme == "ssh":
+            # DVC's own client asks for passwords at the terminal, and trusts any host.
+            self.dvc.fs_args.update(client_factory=None, known_hosts=())
+        try:
+            with told(self.url):
+                self.fs: Any = self.dvc.fs
+        except (Missing, Unavailable) as fault:
+            raise PipelineError(f"{self.url}: can't be reached: {fault or 'there is no such place'}.") from None
+        if scheme == "s3":
+            self.fs.retries, self.fs.max_concurrency = 1, 4
+            self.host = f" at {urlsplit(self.fs.s3.meta.endpoint_url).netloc.rpartition('@')[2]}"
+
     def name(self, key: str) -> str:
         """What to call an object in a message."""
+        return f"{self.url}/{key}{self.host}"
 
-    @abstractmethod
     def stat(self, key: str) -> Stat:
         """Ask for an object without reading it."""
+        path = self._path(key)
+        with told(self.name(key)):
+            if self.dvc.protocol == "s3":  # where `info` finds no object, it lists what may lie below its name
+                bucket, _, name = path.partition("/")
+                head = self.fs.call_s3("head_object", Bucket=bucket, Key=name)
+                return Stat(head["ContentLength"], head.get("ETag", "").strip('"') or None)
+            self.fs.invalidate_cache()
+            found = self.fs.info(path)
+        if found["type"] == "directory":
+            raise Missing
+        return Stat(found["size"], None)
 
-    @abstractmethod
     def get(self, key: str, path: Path) -> None:
         """Read an object into a file."""
+        with told(self.name(key), path):
+            self.fs.get_file(self._path(key), str(path))
 
-    @abstractmethod
     def md5(self, key: str) -> str:
         """Read an object and return its MD5, 32 hex digits."""
+        found = hashlib.md5(usedforsecurity=False)
+        with told(self.name(key)), self.fs.open(self._path(key), "rb", block_size=_BLOCK) as file:
+            while block := file.read(_BLOCK):
+                found.update(block)
+        return found.hexdigest()
 
-    @abstractmethod
     def put(self, key: str, path: Path, md5: str) -> None:
-        """Store a file with a known MD5 (32 hex digits)."""
+        """Store a file with a known MD5 (32 hex digits), under its name once it is whole."""
+        target = self._path(key)
+        with told(self.name(key), path):
+            if not isinstance(self.dvc, ObjectFileSystem):
+                with as_atomic(self.dvc, target, create_parents=True) as partial, path.open("rb") as file:
+                    self.dvc.upload_fobj(file, partial)
+            elif self.dvc.protocol == "s3":
+                sum_of_one = b64encode(bytes.fromhex(md5)).decode()
+                self.fs.put_file(str(path), target, chunksize=PART, ContentMD5=sum_of_one)
+            else:
+                self.fs.put_file(str(path), target)
 
-    @abstractmethod
     def keys(self, prefix: str) -> list[str]:
         """Keys of the objects below a prefix, the oldest first."""
+        with told(self.name(prefix)):
+            self.fs.invalidate_cache()
+            found = sorted(self.fs.find(self._path(prefix)), key=self.fs.modified)
+        return [one[len(self._path("")) :] for one in found]
 
-
-class FolderStore(Store):
-    """Objects as files of a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        """Take the folder; it is made when the first object is put."""
-        self.folder = folder
-
-    @override
-    def name(self, key: str) -> str:
-        return str(self.folder / key)
-
-    @override
-    def stat(self, key: str) -> Stat:
-        try:
-            found = (self.folder / key).stat()
-        except FileNotFoundError:
-            raise Missing from None
-        return Stat(found.st_size, found.st_mtime, None)
-
-    @override
-    def get(self, key: str, path: Path) -> None:
-        with local_faults(path):
-            try:
-                shutil.copyfile(self.folder / key, path)
-            except FileNotFoundError:
-                if path.parent.exists():
-                    raise Missing from None
-                raise
-
-    @override
-    def md5(self, key: str) -> str:
-        try:
-            return md5_of(self.folder / key)
-        except FileNotFoundError:
-            raise Missing from None
-
-    @override
-    def put(self, key: str, path: Path, md5: str) -> None:
-        target = self.folder / key
-        partial = partial_of(target)
-        with local_faults(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                shutil.copyfile(path, partial)
-                partial.replace(target)
-            finally:
-                partial.unlink(missing_ok=True)
-
-    @override
-    def keys(self, prefix: str) -> list[str]:
-        folder = self.folder / prefix
-        files = sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_mtime)
-        return [path.relative_to(self.folder).as_posix() for path in files]
-
-
-@contextmanager
-def local_faults(path: Path) -> Iterator[None]:
-    """A full disk is no fault of the server."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in NO_ROOM:
-            raise PipelineError(
-                f"{error.filename or path}: {error.strerror}. Free space or choose another place."
-            ) from None
-        raise
+    def _path(self, key: str) -> str:
+        return f"{self.root.rstrip('/')}/{key}"
 
 
 def partial_of(path: Path) -> Path:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.messages import PipelineError, say
+from pipeline.storage.faults import NO_ROOM
 from pipeline.storage.remote_url import remote_url
-from pipeline.storage.stores import NO_ROOM
 from pipeline.working_copy.git import Git
 from pipeline.working_copy.params import set_params
 from pipeline.working_copy.source import write_source

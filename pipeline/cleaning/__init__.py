@@ -1,0 +1,4 @@
+"""What nothing needs any more, listed and removed: files that steps keep, experiments that nobody named, old results.
+
+It may import `graph`.
+"""
