@@ -29,17 +29,17 @@ from components.tasks.task import Task
 from components.telemetry.progress import progress
 from components.telemetry.recorder import observed
 
-_OVERHEAD = 3 * 4096  # what LMDB adds to a record at most, keys and the unused ends of pages
+_OVERHEAD = 3 * 4096  # the most that LMDB adds to a record: keys and the unused ends of pages
 
 
 class Packing(Params):
     """How training images are cut, in pixels of the clean image; both are multiples of the task's scale.
 
     Attributes:
-        size: side of a sub-image; 480 in the field, for DIV2K.
-        step: distance between sub-images, at most `size`; 240 in the field.
-        variants: how many times a training image is degraded afresh where the task draws what is packed (blur by one
-            of many kernels); its sub-images take turns, so that the store does not grow.
+        size: side of a sub-image; usually 480, for DIV2K.
+        step: distance between sub-images, at most `size`; usually 240.
+        variants: how many times a training image is degraded, if the task draws what is packed (blur by one of many
+            kernels); its sub-images alternate between these, so that the store does not grow.
     """
 
     size: int = Field(ge=1)
@@ -49,15 +49,17 @@ class Packing(Params):
     @model_validator(mode="after")
     def _covers(self) -> Self:
         if self.step > self.size:
-            raise ValueError(f"step {self.step} leaves out pixels between sub-images of size {self.size}; write less")
+            raise ValueError(
+                f"step {self.step} leaves out pixels between sub-images of size {self.size}; write a smaller step"
+            )
         return self
 
 
 def build_lmdb(task: TaskChoice, packing: Packing, manifest: Path, raw: Path, lmdb: Path) -> None:
     """Pack the training and validation images of a manifest.
 
-    Training images are cut to sub-images; validation images stay whole. An image without a degraded file gets one by
-    the task's degradation, or none where that is drawn for every crop.
+    Training images are cut to sub-images; validation images stay whole. An image without a degraded file is degraded by
+    the task, or stored alone if the task degrades every crop anew.
 
     Args:
         task: what degrades the images.
@@ -67,7 +69,7 @@ def build_lmdb(task: TaskChoice, packing: Packing, manifest: Path, raw: Path, lm
         lmdb: folder to write the store to.
 
     Raises:
-        InputError: an image is broken, or its degraded file has another size than clean size / scale.
+        InputError: an image is broken, or the size of its degraded file is not clean size / scale.
     """
     built = build_task(task, raw)
     entries = [entry for entry in read_manifest(manifest) if entry.split != "test"]
@@ -77,7 +79,7 @@ def build_lmdb(task: TaskChoice, packing: Packing, manifest: Path, raw: Path, lm
 
 
 def pack(task: Task, packing: Packing, entries: Sequence[Entry], raw: Path, folder: Path, workers: int) -> None:
-    """Write the store: the same bytes whatever the number of workers, in memory for two pairs of images a worker.
+    """Write the store: the same bytes for any number of workers, with two image pairs per worker in memory.
 
     Raises:
         InputError: as `build_lmdb`, or the packing does not fit the task's scale.
@@ -85,7 +87,7 @@ def pack(task: Task, packing: Packing, entries: Sequence[Entry], raw: Path, fold
     for name, value in (("size", packing.size), ("step", packing.step)):
         if value % task.scale:
             raise InputError(
-                f"packing.{name}: {value} is no multiple of the scale {task.scale}: degraded sub-images would not "
+                f"packing.{name}: {value} is not a multiple of the scale {task.scale}: degraded sub-images would not "
                 f"align with clean ones; write {value + -value % task.scale}."
             )
     expected = sum(
@@ -108,7 +110,7 @@ def pack(task: Task, packing: Packing, entries: Sequence[Entry], raw: Path, fold
 
 
 def cuts(entry: Entry, shape: Sequence[int], packing: Packing) -> list[Cut]:
-    """List the corner and size of what is cut from an image of `shape` (`H W ...`).
+    """List the corner and size of each part cut from an image of `shape` (`H W ...`).
 
     A grid of sub-images with the last row and column shifted inwards, so that every pixel is covered (BasicSR's
     `extract_subimages` with threshold 0); an image smaller than a sub-image keeps its size, and one that is not for
@@ -127,7 +129,7 @@ def cuts(entry: Entry, shape: Sequence[int], packing: Packing) -> list[Cut]:
 def _load_all(
     task: Task, raw: Path, entries: Iterable[Entry], variants: int, workers: int
 ) -> Generator[list[Pair], None, None]:
-    """Load pairs in processes, in the order of `entries`, never more than two a worker ahead of the consumer."""
+    """Load pairs in processes, in the order of `entries`, never more than two per worker ahead of the consumer."""
     pending: deque[Future[list[Pair]]] = deque()
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_follow_parent)
     try:
@@ -142,7 +144,7 @@ def _load_all(
 
 
 def _follow_parent() -> None:
-    """Leave an interrupt from the keyboard to the parent, and end with it even where it is killed."""
+    """Leave keyboard interrupts to the parent, and end with it even if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def wait() -> None:
@@ -154,13 +156,13 @@ def _follow_parent() -> None:
 
 
 def _load(task: Task, raw: Path, entry: Entry, variants: int) -> list[Pair]:
-    """Read one image and read, make, or leave out its degraded partner: several times where it is for training."""
+    """Read one image and read, make or leave out its degraded partner: `variants` times if made for training."""
     clean = read_clean(entry, raw, task)
     if entry.degraded:
         return [Pair(read_degraded(entry, raw, clean, task), clean)]
     if not task.packed:
         return [Pair(None, clean)]
-    # Seeded by the file itself: neither the order nor the company of the images changes what is drawn.
+    # Seeded by the file itself: what is drawn does not depend on the order or choice of the other images.
     random = np.random.default_rng(int(entry.sha256, 16))
     if entry.split != "training":
         return [Pair(to_bytes(task.degrade_for_test(clean, random)), clean)]

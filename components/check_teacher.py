@@ -1,4 +1,4 @@
-"""Step: the teacher reaches its expected score, or the run stops here; the baseline is measured beside it."""
+"""Step: stop the run unless the teacher reaches its expected score; the baseline is measured as well."""
 
 import logging
 from pathlib import Path
@@ -44,12 +44,12 @@ def check_teacher(
         manifest: what `validate` wrote.
         raw: folder of fetched sources.
         scores: JSON file to write: each set's scores of teacher and baseline, the teacher's cost and sha256.
-        details: folder to write `teacher.csv`, `baseline.csv` (one row an image) and the restored images to.
-        speed: JSON file to write the teacher's measured time to; it differs in every run, so it is no output that DVC
-            hashes.
+        details: folder to write `teacher.csv`, `baseline.csv` (one row per image) and the restored images to.
+        speed: JSON file to write the teacher's measured time to; it differs in every run, so DVC does not
+            hash it.
 
     Raises:
-        InputError: the teacher's PSNR is below the expected one minus its tolerance, or none is expected; nothing is
+        InputError: the teacher's PSNR is below the expected one minus its tolerance, or none is given; nothing is
             written.
     """
     if teacher.expected is None:
@@ -90,7 +90,7 @@ def _refuse_weak(expected: Expected, sets: dict[str, dict[str, float]]) -> None:
     if psnr < expected.psnr - expected.tolerance:
         raise InputError(
             f"the teacher reaches {psnr:.2f} dB on {expected.dataset}, expected {expected.psnr:.2f} dB "
-            f"(tolerance {expected.tolerance:.2f}). A student can't be better taught than that: mend the teacher, or "
+            f"(tolerance {expected.tolerance:.2f}). No student can be taught better than that: fix the teacher, or "
             "correct teachers.expected in params.yaml."
         )
     _LOG.info("the teacher reaches %.2f dB on %s, expected %.2f", psnr, expected.dataset, expected.psnr)

@@ -1,4 +1,4 @@
-"""Command: a local page where one drops a picture and slides between input, student and teacher (`make demo`)."""
+"""Command: a local page to drop a picture on, with a slider between input, student and teacher (`make demo`)."""
 
 import argparse
 import importlib.util
@@ -18,17 +18,17 @@ def demo(data: Path, host: str = "127.0.0.1", port: int = 8765, megabytes: float
 
     Args:
         data: folder that the stages wrote to.
-        host: address to listen at; only this machine reaches the default.
-        port: to listen at.
-        megabytes: of the largest file that is taken.
-        megapixels: of the largest picture that is taken; teachers are slow.
+        host: address to listen on; only this machine reaches the default.
+        port: to listen on.
+        megabytes: of the largest file accepted.
+        megapixels: of the largest picture accepted; teachers are slow.
 
     Raises:
         InputError: the packages of the page are not installed.
     """
     missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError(f"the page needs {', '.join(missing)}: install them by `pip install -e '.[demo]'`.")
+        raise InputError(f"the page needs {', '.join(missing)}: install them with `pip install -e '.[demo]'`.")
     import uvicorn  # noqa: PLC0415
 
     from components.use.page import make_page  # noqa: PLC0415
@@ -36,7 +36,7 @@ def demo(data: Path, host: str = "127.0.0.1", port: int = 8765, megabytes: float
     if host not in _LOOPBACK:
         _LOG.warning("whoever reaches %s on port %d can use the page; it asks for no password", host, port)
     page = make_page(data, int(megabytes * 1e6), int(megapixels * 1e6), anywhere=host not in _LOOPBACK)
-    _LOG.info("open http://%s:%d (stop by Ctrl-C)", f"[{host}]" if ":" in host else host, port)
+    _LOG.info("open http://%s:%d (Ctrl-C stops it)", f"[{host}]" if ":" in host else host, port)
     uvicorn.run(page, host=host, port=port, log_level="warning")
 
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m components.demo", description="A local page to try students on.")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the stages (default: %(default)s)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8765, help="(default: %(default)s)")
     parser.add_argument("--megabytes", type=float, default=20, help="largest file (default: %(default)s)")
     parser.add_argument("--megapixels", type=float, default=1, help="largest picture (default: %(default)s)")

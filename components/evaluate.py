@@ -1,4 +1,4 @@
-"""Step: one student through the task's protocol, beside its teacher and the baseline."""
+"""Step: measure one student by the task's protocol, next to its teacher and the baseline."""
 
 import logging
 from pathlib import Path
@@ -35,8 +35,8 @@ def evaluate(
         manifest: what `validate` wrote.
         raw: folder of fetched sources.
         scores: JSON file to write: the student's scores by set, those of teacher and baseline, and its cost.
-        details: folder to write `images.csv` (one row an image) and the restored images to.
-        speed: JSON file to write the measured time to; it differs in every run, so it is no output that DVC hashes.
+        details: folder to write `images.csv` (one row per image) and the restored images to.
+        speed: JSON file to write the measured time to; it differs in every run, so DVC does not hash it.
     """
     restoration = build_task(task, raw)
     entries = list(test_entries(read_manifest(manifest)))

@@ -1,4 +1,4 @@
-"""Command: the tensors of a pickled network as safetensors, which a teacher can be imported from."""
+"""Command: save the tensors of a pickled network as safetensors, from which a teacher can be imported."""
 
 import logging
 from pathlib import Path
@@ -13,12 +13,12 @@ _LOG = logging.getLogger(__name__)
 
 
 def extract_weights(checkpoint: Path, output: Path) -> None:
-    """Write the tensors of a checkpoint that `train_teacher` refuses, since loading it could run code.
+    """Write the tensors of a checkpoint that `train_teacher` refuses because loading it could run code.
 
-    Nothing that the file names is looked up or called. It is no stage of the pipeline.
+    Nothing that the file names is looked up or called. This is not a stage of the pipeline.
 
     Args:
-        checkpoint: a file by `torch.save` that holds a whole network, or tensors beside other objects.
+        checkpoint: a file by `torch.save` that holds a whole network, or tensors among other objects.
         output: the `.safetensors` to write.
 
     Raises:

@@ -15,7 +15,7 @@ from components.run.step import run_step
 from components.telemetry.recorder import observed
 
 DOWNLOADS = Path(".cache/downloads")
-"""Beside the stage's output and not in it: DVC removes an output before the stage runs."""
+"""Outside the stage's output, because DVC removes an output before the stage runs."""
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def fetch(collection: Collection, sources: dict[str, Source], datasets: dict[str
         raw: the folder to write.
 
     Raises:
-        InputError: an unknown name, or a file that can't be had, verified or unpacked.
+        InputError: an unknown name, or a file that can't be fetched, verified or unpacked.
     """
     with written_whole(raw) as folder:
         for name in _named(collection, sources, datasets):
@@ -63,7 +63,7 @@ def _fetch_file(file: SourceFile, folder: Path) -> None:
         if file.unpack:
             unpack(path, folder, name)
         elif (folder / name).exists():
-            raise InputError(f"{shown(file.url)}: the source has another file {name!r} already; write a `name`.")
+            raise InputError(f"{shown(file.url)}: the source already has another file {name!r}; write a `name`.")
         else:
             _copy(path, folder / name)
         _log.info(f"{folder.name}: {name}, {path.stat().st_size} bytes")
@@ -74,7 +74,7 @@ def _copy(path: Path, target: Path) -> None:
     try:
         shutil.copyfile(path, target)
     except OSError as error:
-        error.filename = str(target)  # shutil names the file that it reads, a user's full disk is the other
+        error.filename = str(target)  # shutil names the file it reads, but it is the other's disk that is full
         raise
 
 

@@ -1,6 +1,6 @@
 """Command: write the lists of dvc.yaml that DVC can't interpolate (`make lists`).
 
-After an edit of `run`, `reports` or `collections`, of the name of a network, or of an import.
+Run it after editing `run`, `reports` or `collections`, the name of a network, or an import.
 """
 
 import argparse
@@ -19,7 +19,7 @@ def main() -> None:
         description="Write the lists of dvc.yaml that DVC can't interpolate.",
         epilog=f"example: {COMMAND} --check",
     )
-    parser.add_argument("--check", action="store_true", help="write nothing; end with 2 where a list is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 2 if a list is out of date")
     arguments = parser.parse_args()
     with faults_told():
         text, params = GRAPH_FILE.read_text(encoding="utf-8"), read_params()
@@ -29,7 +29,7 @@ def main() -> None:
         wanted = list_dependencies(text, params)
         if wanted != text:
             write_text(GRAPH_FILE, wanted)
-            sys.stderr.write(f"{GRAPH_FILE}: its lists are those of params.yaml now.\n")
+            sys.stderr.write(f"{GRAPH_FILE}: its lists now match params.yaml.\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Command: restore one's own pictures with a student (no stage of the pipeline: what it was all for)."""
+"""Command: restore your own pictures with a student (not a stage of the pipeline, but its purpose)."""
 
 import argparse
 import logging
@@ -32,22 +32,22 @@ def restore(
     overlap: int = 64,
     self_ensemble: bool = False,
 ) -> None:
-    """Restore pictures one after the other; one that can't be restored is named, and the others go on.
+    """Restore pictures one after the other; one that can't be restored is named, and the others continue.
 
     Args:
         inputs: files, folders and patterns.
         student: a stored network, `.safetensors` or `.onnx`.
         out: folder to write to.
         suffix: added to each name.
-        ending: of each file and so its format, with the dot; None for the picture's own.
-        overwrite: whether what stands at a restored picture's name is replaced.
-        device: `cpu`, `cuda`, or `auto`, a GPU where there is one.
+        ending: of each file, with the dot, which sets its format; None for the picture's own.
+        overwrite: whether to replace an existing file with a restored picture's name.
+        device: `cpu`, `cuda`, or `auto`: a GPU if there is one.
         tile: largest side that goes through the network at once, in pixels of the picture.
-        overlap: that neighbouring tiles share, likewise.
+        overlap: width that neighbouring tiles share, likewise.
         self_ensemble: whether each tile goes through in eight orientations.
 
     Raises:
-        InputError: nothing to restore, no network, or, at the end, the pictures that could not be restored.
+        InputError: nothing to restore, no network or, at the end, pictures that could not be restored.
     """
     jobs = find_jobs(inputs, out, suffix, ending)
     if overlap * 2 > tile:
@@ -81,7 +81,7 @@ def restore(
     failed, there = [], 0
     for job in jobs:
         if job.target.exists() and not overwrite:
-            _LOG.warning("%s: is there already and stays as it is (--overwrite replaces it).", job.target)
+            _LOG.warning("%s: already exists and is kept (--overwrite replaces it).", job.target)
             there += 1
             continue
         try:
@@ -90,13 +90,13 @@ def restore(
             message = str(error)
             _LOG.error("%s", message if message.startswith(str(job.source)) else f"{job.source}: {message}")
             failed.append(str(job.source))
-    _LOG.info("%d of %d restored, %d were there already", len(jobs) - len(failed) - there, len(jobs), there)
+    _LOG.info("%d of %d restored, %d already existed", len(jobs) - len(failed) - there, len(jobs), there)
     if failed:
         raise InputError(f"{len(failed)} of {len(jobs)} pictures could not be restored: {', '.join(failed)}.")
 
 
 def _counted(bands: "Iterator[Samples]", shown: Progress) -> "Iterator[Samples]":
-    """The same bands, each counted once it was taken care of."""
+    """The same bands, each counted once it has been written."""
     for band in bands:
         yield band
         shown.advance(len(band))
@@ -108,15 +108,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m components.restore",
         description="Restore pictures with a student: JPEG, PNG, TIFF, WebP, BMP; 8 and 16 bits; gray, colour, alpha.",
     )
-    parser.add_argument("inputs", nargs="+", metavar="PICTURE", help="files, folders (with all below) or 'patterns*'")
+    parser.add_argument("inputs", nargs="+", metavar="PICTURE", help="files, folders (recursively) or 'patterns*'")
     parser.add_argument("--student", type=Path, required=True, help="student.safetensors or student.onnx")
     parser.add_argument("--out", type=Path, required=True, help="folder of restored pictures")
     parser.add_argument("--suffix", default="", help="added to each name, such as _x2")
-    parser.add_argument("--format", choices=_FORMATS, help="of the restored files (default: the picture's own)")
-    parser.add_argument("--overwrite", action="store_true", help="replace restored pictures that are there already")
+    parser.add_argument("--format", choices=_FORMATS, help="format of the restored files (default: the picture's own)")
+    parser.add_argument("--overwrite", action="store_true", help="replace restored pictures that already exist")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: %(default)s)")
     parser.add_argument(
-        "--tile", type=int, default=512, help="pixels a side at once; less needs less memory (%(default)s)"
+        "--tile", type=int, default=512, help="side of a tile in pixels; smaller needs less memory (%(default)s)"
     )
     parser.add_argument("--overlap", type=int, default=64, help="pixels that tiles share (%(default)s)")
     parser.add_argument("--self-ensemble", action="store_true", help="eight orientations: slower, a little better")

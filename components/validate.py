@@ -1,4 +1,4 @@
-"""Step: Great Expectations over a table with a row an image. What passes is the manifest that later steps read."""
+"""Step: Great Expectations checks a table with one row per image; what passes is the manifest of later steps."""
 
 import logging
 from collections import Counter
@@ -37,15 +37,15 @@ class Validation(Params):
     """The limits of what may go into training and test.
 
     Attributes:
-        smallest_training_side: pixels of a clean training image: the patch that training cuts out of it.
+        smallest_training_side: pixels of a clean training image: the patch that training cuts from it.
         smallest_test_side: pixels of a clean validation or test image.
         largest_aspect: longer side over shorter side.
-        near_duplicate_bits: two images of different splits are held for the same if at most so many of the 64 bits of
+        near_duplicate_bits: two images of different splits count as the same if at most this many of the 64 bits of
             their perceptual hashes differ, in any orientation (`components.validating.duplicates`).
-        smallest_pair_correlation: a degraded image belongs to its clean one if their details correlate at least so much
-            (`components.validating.inspection.pair_correlation`).
-        modes: how files may store their pixels, in Pillow's names: all of them are read as 8-bit RGB, but one may be a
-            surprise (a black-and-white scan among photographs). Transparent pixels are refused in any case.
+        smallest_pair_correlation: a degraded image belongs to its clean one if their details correlate at least this
+            much (`components.validating.inspection.pair_correlation`).
+        modes: how files may store their pixels, by Pillow's names: all are read as 8-bit RGB, but one may be
+            unintended (a black-and-white scan among photographs). Transparent pixels are always refused.
     """
 
     smallest_training_side: int = Field(ge=1)
@@ -65,21 +65,21 @@ def validate(
     manifest: Path,
     docs: Path,
 ) -> None:
-    """Check every image of a task, and write the manifest of those that later steps use, or nothing.
+    """Check every image of a task; write the manifest that later steps use if all are fit, otherwise nothing.
 
     Args:
-        task: the task, whose scale and crop say what a pair has to be.
+        task: the task, whose scale and crop determine the sizes of a pair.
         collection: its datasets by split.
         datasets: every dataset by name.
         validate: the limits.
         raw: folder of fetched sources.
         manifest: folder to write `manifest.csv` and `validation.json` to.
-        docs: folder to write Great Expectations' pages (Data Docs) to, also when images fail, and `validation.json`
-            then as well. The pages hold the time, so their bytes differ in every run.
+        docs: folder to write Great Expectations' pages (Data Docs) to, even if images fail, and in that case also
+            `validation.json`. The pages contain the time, so their bytes differ in every run.
 
     Raises:
-        InputError: an image does not meet the limits; the message lists the files under each expectation. Or images
-            have to be degraded by a task that can't.
+        InputError: an image does not meet the limits (the message lists the files under each expectation), or the task
+            can't degrade images that lack a degraded partner.
     """
     restoration = build_task(task)
     listed = list_images(collection, datasets, raw, restoration.scale)
@@ -87,14 +87,14 @@ def validate(
     inspected = inspect_images(listed, raw, restoration.crop, restoration.scale)
     images = list(progress(inspected, "validate", len(listed)))
 
-    # Great Expectations takes up to 15 seconds to import, and logs hundreds of lines meanwhile: not for --help.
+    # Great Expectations takes up to 15 seconds to import and logs hundreds of lines: --help does without it.
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     from components.validating.expectations import image_expectations  # noqa: PLC0415
     from components.validating.judgement import judge  # noqa: PLC0415
 
     rows = table(images, validate.near_duplicate_bits)
     outcomes = judge(rows, image_expectations(**validate.model_dump(exclude={"near_duplicate_bits"})), docs)
-    pages = f"{docs / 'index.html'} (loads styles and scripts from the internet: bare without a network)"
+    pages = f"{docs / 'index.html'} (loads styles and scripts from the internet: unstyled without a network)"
     if any(outcome.required and not outcome.success for outcome in outcomes):
         every_row = docs / "validation.json"
         write_json(every_row, _result(outcomes, images))
@@ -111,18 +111,18 @@ def validate(
 
 
 def _refuse_lone(listed: Sequence[Listed], task: Task) -> None:
-    """Here, and not when the first crop is drawn, an hour later."""
+    """Refuse clean images that nothing degrades: here, not at the first training crop, an hour later."""
     lone = [] if task.degrades else sorted({f"{one.split} {one.dataset}" for one in listed if not one.degraded})
     if lone:
         raise InputError(
-            f"{', '.join(lone)}: has clean images alone, and the task as it is set makes no degraded ones. Write "
-            "the dataset's `degraded`, or what the task needs for it (denoise: `sigma`; derain: `rain`; deblur: "
+            f"{', '.join(lone)}: has only clean images, and the task as configured makes no degraded ones. Write "
+            "the dataset's `degraded`, or what the task needs to make them (denoise: `sigma`; derain: `rain`; deblur: "
             "`kernels` or `shake`)."
         )
 
 
 def table(images: Sequence[Inspection], near_duplicate_bits: int) -> list[dict[str, Any]]:
-    """The rows that are judged: each image's values, and the other files it is a duplicate of."""
+    """The rows to judge: each image's values, and the other files that it duplicates."""
     within, across = same_file_in_split(images), same_file_across_splits(images)
     near = near_duplicate_across_splits(images, near_duplicate_bits)
     return [

@@ -144,10 +144,10 @@ BAD = {
         [{"url": "file:evil.zip", "unpack": True}],
         "evil.zip: refused: its member '../evil.png' is a name that",
     ),
-    "text": ([{"url": "file:small.bin", "unpack": True}], "no whole zip or tar archive"),
+    "text": ([{"url": "file:small.bin", "unpack": True}], "not a complete zip or tar archive"),
     "twice": (
         [{"url": "file:small.bin"}, {"url": "file:small.bin"}],
-        "another file 'small.bin' already; write a `name`",
+        "already has another file 'small.bin'; write a `name`",
     ),
     "gone": ([{"url": "file:gone.bin"}], "gone.bin: not found"),
 }

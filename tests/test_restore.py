@@ -185,7 +185,7 @@ def test_nothing_is_overwritten_unasked(student, tmp_path, caplog):
     (tmp_path / "out/a.png").write_bytes(b"dear to me")
     assert run(student, tmp_path, tmp_path / "a.png") == 0
     assert (tmp_path / "out/a.png").read_bytes() == b"dear to me"
-    assert "is there already" in caplog.text
+    assert "already exists" in caplog.text
     assert run(student, tmp_path, tmp_path / "a.png", "--overwrite") == 0
     assert Image.open(tmp_path / "out/a.png").size == (60, 40)
 

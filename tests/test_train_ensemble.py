@@ -111,7 +111,7 @@ class TestWrongInput:
         ("change", "said"),
         [
             (lambda p: p["run"].update(members=[]), r"run\.members: name further teachers"),
-            (lambda p: p["run"].update(members=["rcan", "rcan"]), r"run: members: rcan stands there twice"),
+            (lambda p: p["run"].update(members=["rcan", "rcan"]), r"run: members: rcan is listed twice"),
             (lambda p: p["run"].update(members=["teacher"]), r"run\.members: .*'teacher' is the task's own"),
             (lambda p: p["run"].update(members=["../rcan"]), r"run\.members\.0"),
             (

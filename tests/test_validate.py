@@ -211,7 +211,7 @@ def test_pairs_of_ones_own_and_blurry_images_that_share_a_sharp_one_are_fit_for_
 def test_clean_images_alone_are_refused_where_the_task_makes_no_degraded_ones(project, capsys, task):
     Path("params.yaml").write_text(yaml.safe_dump(PARAMS | {"tasks": {"sr": {"name": task}}}))
     message = refused(capsys)
-    assert "training photographs, validation kept: has clean images alone" in message
+    assert "training photographs, validation kept: has only clean images" in message
     assert f"{task}: `" in message
 
 
@@ -251,7 +251,7 @@ def test_only_the_first_twenty_rows_are_told_and_the_rest_is_counted(project, ca
         ({"validate": PARAMS["validate"] | {"largest_aspekt": 2}}, "Did you mean 'largest_aspect'"),
         (
             {"datasets": PARAMS["datasets"] | {"kept": {"source": "kept", "clean": ["*.jpg"]}}},
-            "datasets.kept.clean: the pattern '*.jpg' matches no file in raw/kept. There is: astronaut.png",
+            "datasets.kept.clean: the pattern '*.jpg' matches no file in raw/kept. Found there: astronaut.png",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Which files of code a step runs: what its checkpoint's key is made of, and what dvc.yaml lists."""
+"""Which code files a step runs: its checkpoint's key is made from them, and dvc.yaml lists them."""
 
 import ast
 from collections.abc import Collection, Iterable
@@ -10,10 +10,10 @@ import grimp
 ROOT = Path(__file__).parents[2]
 PACKAGE = "components"
 TABLES = {name: f"{PACKAGE}.{name}" for name in ("methods", "backbones", "tasks")}
-"""Packages whose `__init__.py` is a table: it imports every entry, and a step runs the ones that it is given."""
+"""Packages whose `__init__.py` is a table: it imports every entry, but a step runs only those it is given."""
 
 _WITHOUT_EFFECT = (f"{PACKAGE}.telemetry", f"{PACKAGE}.dependencies")
-"""What changes no byte of an output."""
+"""Packages that change no byte of an output."""
 
 
 @cache
@@ -40,9 +40,9 @@ def entries(table: str) -> dict[str, str]:
 
 
 def modules_of(roots: Iterable[str], chosen: Collection[str] = ()) -> frozenset[str]:
-    """Modules that `roots` run: all that they import, straight or not, within this package.
+    """Modules that `roots` run: all that they import, directly or not, within this package.
 
-    What has no effect on an output is left out, and so are the tables and the entries that are not
+    Modules without effect on an output are left out, and so are the tables and the entries that are not
     `chosen`: another line in a table changes no result.
 
     Args:
@@ -77,7 +77,7 @@ def _imports() -> grimp.ImportGraph:
 
 @cache
 def _does_something(module: str) -> bool:
-    """Whether there is more than a docstring in a module's file, as there is not in most packages' own."""
+    """Whether a module's file has more than a docstring, unlike most packages' `__init__.py`."""
     return len(ast.parse(_file(module).read_text(encoding="utf-8")).body) > 1
 
 

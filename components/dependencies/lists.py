@@ -1,12 +1,12 @@
 """Write the lists of dvc.yaml that DVC can't interpolate: which code, entries and results a stage depends on.
 
-A list stands between two comments, the first of which says what it holds:
+A list is enclosed by two comments, the first of which says what it holds:
 
-* `# list: code of students, teachers`: files of networks and tasks that the stage's step runs, where these sections of
+* `# list: code of students, teachers`: files of networks and tasks that the stage's step runs; these sections of
   params.yaml say which networks it loads;
-* `# list: sources and datasets`: keys of what the collections of the run's tasks name;
+* `# list: sources and datasets`: keys of the sources and datasets that the collections of the run's tasks name;
 * `# list: methods of REPORT`: keys of the methods that a report shows;
-* `# list: results of REPORT`: what `distill` and `evaluate` write of each of them;
+* `# list: results of REPORT`: what `distill` and `evaluate` write for each of these methods;
 * `# list: members`: the further teachers of the ensemble.
 
 `python -m components.list_dependencies` writes them.
@@ -31,14 +31,14 @@ COMMAND = "python -m components.list_dependencies"
 _LIST = re.compile(r"(?P<indent> +)# list: (?P<what>[^\n]*)\n(?P<lines>(?: +- [^\n]*\n)*)(?= +# end of list\n)")
 _STEP = re.compile(r"python -m (?P<module>components\.\w+)")
 _EXACT = ("components/backbones/", "components/tasks/")
-"""Folders whose files are listed one by one, since a new one there must not run anything again."""
+"""Folders whose files are listed one by one, because a new file there must not rerun anything."""
 
 
 def list_dependencies(text: str, params: Mapping[str, Any]) -> str:
-    """Return the text of dvc.yaml with its lists as `params` want them; all else stays as it is.
+    """Return the text of dvc.yaml with its lists as `params` require; everything else is unchanged.
 
     Raises:
-        InputError: a list of an unknown kind, or `params` that name what they do not have.
+        InputError: a list of an unknown kind, or `params` that name something they do not define.
     """
     stages = yaml.safe_load(text)["stages"]
 
@@ -56,7 +56,7 @@ def list_dependencies(text: str, params: Mapping[str, Any]) -> str:
 
 
 def refuse_stale(text: str, params: Mapping[str, Any]) -> None:
-    """Refuse a dvc.yaml whose lists are not those of `params`: DVC would miss a change of what is not listed.
+    """Refuse a dvc.yaml whose lists do not match `params`: DVC would miss changes of what is not listed.
 
     Raises:
         InputError: a list that differs.
@@ -66,14 +66,14 @@ def refuse_stale(text: str, params: Mapping[str, Any]) -> None:
         here, there = set(text.splitlines()), set(wanted.splitlines())
         named = ", ".join(line.strip(" -") for line in sorted(there - here) + sorted(here - there))
         raise InputError(
-            f"{GRAPH_FILE}: its lists of dependencies are not those of {PARAMS_FILE} ({named}): run `{COMMAND}`."
+            f"{GRAPH_FILE}: its lists of dependencies do not match {PARAMS_FILE} ({named}): run `{COMMAND}`."
         )
 
 
 def refuse_stale_stage() -> None:
-    """The same of the files in the working directory, where it is DVC that runs this process.
+    """Do the same for the files in the working directory, if DVC runs this process.
 
-    So `dvc exp run -S` stops at its first stage, where what it sets would need other lists.
+    So `dvc exp run -S` stops at its first stage if what it sets needs other lists.
     """
     if "DVC_STAGE" in os.environ and GRAPH_FILE.is_file():
         refuse_stale(GRAPH_FILE.read_text(encoding="utf-8"), read_params())
@@ -128,7 +128,7 @@ def _methods(params: Mapping[str, Any], _module: str, report: str) -> list[str]:
 
 
 def _results(params: Mapping[str, Any], _module: str, report: str) -> Iterator[str]:
-    """What a report reads of each method, each by itself: DVC pulls no folder that is no output of its own."""
+    """What a report reads of each method, listed one by one: DVC only pulls a folder that is itself an output."""
     for method in _reported(params, report):
         for seed in _run(params).seeds[:1]:  # the page shows the first
             yield f"data/students/${{item.task}}/{method}/{seed}"
@@ -160,5 +160,5 @@ LISTS: Mapping[str, Callable[[Mapping[str, Any], str, str], Iterable[str]]] = {
 
 
 def _stage_at(text: str, position: int) -> str:
-    """Name of the stage whose text a position is in."""
+    """Name of the stage whose text contains a position."""
     return str(re.findall(r"^  (\w+):", text[:position], re.MULTILINE)[-1])

@@ -1,1 +1,1 @@
-"""How datasets and checkpoints come here, each proved by its checksum: servers, archives, installed packages."""
+"""Fetch datasets and checkpoints from servers, archives and installed packages, each verified by its checksum."""

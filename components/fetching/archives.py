@@ -1,4 +1,4 @@
-"""Archives unpacked without leaving their folder: no absolute or climbing names, no links, devices or bombs."""
+"""Unpack archives without leaving their folder: no absolute names, no `..`, no links, devices or bombs."""
 
 import errno
 import lzma
@@ -21,7 +21,7 @@ RATIO = 100
 FLOOR = 64 << 20
 """Unpacked bytes that any archive may have, however small it is."""
 MEMBERS = 1_000_000
-"""Members that an archive may have: a million empty files fill a disk's table too."""
+"""Members that an archive may have: a million empty files fill a disk's inode table."""
 
 _BLOCK = 1 << 20
 _TAR_BLOCK = 512
@@ -48,18 +48,18 @@ class _Member:
 def unpack(archive: Path, folder: Path, title: str) -> None:
     """Unpack a zip or tar (plain, gz, bz2, xz) into an existing folder.
 
-    Every name is checked before the first byte is written. Files get the mode of any new file, whatever the archive
-    says. A link in a tar becomes a copy of the member that it names, so that nothing can be written through it.
-    `tarfile`'s own `data` filter is not used: it takes absolute names, keeps links, and was itself escaped by long
-    chains of links (CVE-2025-4517). A caller who must not keep half of an archive passes a folder of its own.
+    Every name is checked before the first byte is written. Files get the default mode of a new file, whatever the
+    archive says. A link in a tar becomes a copy of the member that it names, so that nothing can be written through it.
+    `tarfile`'s own `data` filter is not used: it accepts absolute names, keeps links, and could be escaped by long
+    chains of links (CVE-2025-4517). A caller that must not keep half an archive passes a temporary folder.
 
     Args:
         archive: the file.
-        folder: where to.
-        title: how to call the archive in messages.
+        folder: where to unpack to.
+        title: what to call the archive in messages.
 
     Raises:
-        InputError: no archive, a damaged one, or one with a member that is refused (named, with the reason).
+        InputError: not an archive, a damaged one, or one with a refused member (named, with the reason).
     """
     allowed = max(FLOOR, RATIO * archive.stat().st_size)
     try:
@@ -74,7 +74,7 @@ def unpack(archive: Path, folder: Path, title: str) -> None:
     except OSError as error:
         if error.errno is not None:
             raise
-        # gzip and bz2 report damaged data so
+        # gzip and bz2 report damaged data this way
         raise InputError(f"{title}: a damaged archive ({error}); check its url and its sha256.") from None
 
 
@@ -86,7 +86,7 @@ def stays_inside(name: str) -> bool:
 
 @contextmanager
 def _members(archive: Path, title: str) -> Iterator[Iterator[_Member]]:
-    # a tar whose last member is a zip also ends like a zip: ask for tar first
+    # a tar whose last member is a zip also ends like a zip: test for tar first
     if tarfile.is_tarfile(archive):
         with tarfile.open(archive) as opened:
             yield _tar_members(opened, title)
@@ -97,7 +97,7 @@ def _members(archive: Path, title: str) -> Iterator[Iterator[_Member]]:
         with archive.open("rb") as file:
             start = file.read(16)
         raise InputError(
-            f"{title}: no whole zip or tar archive (it begins with {start!r}). Check the url, or drop `unpack`."
+            f"{title}: not a complete zip or tar archive (it begins with {start!r}). Check the url, or drop `unpack`."
         )
 
 
@@ -106,13 +106,13 @@ def _tar_members(archive: tarfile.TarFile, title: str) -> Iterator[_Member]:
         if not (info.isreg() or info.isdir() or info.islnk() or info.issym()):
             _refuse(title, info.name, "a device, a pipe or of an unknown kind")
         yield _Member(info.name, info.isdir(), info.size, partial(_open_tar, archive, info, title))
-    # tarfile takes a damaged header, or none, for the end of the archive
+    # tarfile takes a damaged or missing header for the end of the archive
     file = archive.fileobj
     assert file is not None  # noqa: S101 -- open for reading
     file.seek(archive.offset)
     if file.read(_TAR_BLOCK) != bytes(_TAR_BLOCK):
         raise tarfile.ReadError(f"no end mark at byte {archive.offset}: cut short or overwritten there")
-    while file.read(_BLOCK):  # the checksum of a compressed stream stands at its end
+    while file.read(_BLOCK):  # the checksum of a compressed stream is at its end
         pass
 
 
@@ -122,7 +122,7 @@ def _open_tar(archive: tarfile.TarFile, info: tarfile.TarInfo, title: str) -> IO
     except (KeyError, RecursionError):
         opened = None
     if opened is None:
-        _refuse(title, info.name, f"a link to {info.linkname!r}, which is no file of the archive")
+        _refuse(title, info.name, f"a link to {info.linkname!r}, which is not a file in the archive")
     return opened
 
 
@@ -139,7 +139,7 @@ def _open_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo, title: str) -> IO
     try:
         return archive.open(info)
     except NotImplementedError as error:
-        _refuse(title, info.filename, f"packed in a way that this Python can't read ({error})")
+        _refuse(title, info.filename, f"compressed in a way that this Python can't read ({error})")
 
 
 def _checked(members: Iterator[_Member], allowed: int, title: str) -> Iterator[_Member]:
@@ -148,7 +148,7 @@ def _checked(members: Iterator[_Member], allowed: int, title: str) -> Iterator[_
         if not stays_inside(member.name) and not (member.is_folder and PurePosixPath(member.name) == PurePosixPath()):
             _refuse(title, member.name, "a name that leads out of the folder")
         if count > MEMBERS:
-            _refuse(title, member.name, f"member number {count}: more than {MEMBERS} are taken for an attack")
+            _refuse(title, member.name, f"member number {count}: more than {MEMBERS} are treated as an attack")
         allowed -= member.size
         if allowed < 0:
             _refuse_bomb(title, member.name)
@@ -156,7 +156,7 @@ def _checked(members: Iterator[_Member], allowed: int, title: str) -> Iterator[_
 
 
 def _write(member: _Member, folder: Path, allowed: int, title: str) -> int:
-    """Write one member and return its size as it came, which may differ from the declared one (links)."""
+    """Write one member and return its actual size, which may differ from the declared one (links)."""
     target = folder / PurePosixPath(member.name)
     try:
         (target if member.is_folder else target.parent).mkdir(parents=True, exist_ok=True)
@@ -171,12 +171,12 @@ def _write(member: _Member, folder: Path, allowed: int, title: str) -> int:
     except OSError as error:
         if error.errno in _UNUSABLE_NAME:
             _refuse(title, member.name, f"a name that is taken already or can't be used ({error.strerror})")
-        error.filename = error.filename or str(target)  # a full disk does not say whose
+        error.filename = error.filename or str(target)  # a full disk's error names no file
         raise
 
 
 def _refuse(title: str, name: str, reason: str) -> NoReturn:
-    raise InputError(f"{title}: refused: its member {name!r} is {reason}. Nothing of it was kept.")
+    raise InputError(f"{title}: refused: its member {name!r} is {reason}. Nothing of the archive was kept.")
 
 
 def _refuse_bomb(title: str, name: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Downloads that survive: broken connections, restarts, changed files, and each other."""
+"""Downloads that survive broken connections, restarts, changed files, and each other."""
 
 import fcntl
 import logging
@@ -18,20 +18,20 @@ from components.run.errors import InputError
 from components.telemetry.progress import Progress
 
 RETRY = Retry(total=5, backoff_factor=1.0, backoff_jitter=1.0, backoff_max=60.0)
-"""Six tries without a new byte, after waits of 0, 2, 4, 8 and 16 seconds and up to one more."""
+"""Six tries without a new byte, after waits of 0, 2, 4, 8 and 16 seconds, plus up to one of jitter."""
 LONGEST_WAIT = 300.0
-"""Seconds that a server may ask to wait; one that asks for more is left for another day."""
+"""Longest wait in seconds that a server may ask for; the download gives up if it asks for more."""
 
 _log = logging.getLogger(__name__)
 
 
 def download(ask: Ask, url: str, partial: Path, retry: Retry = RETRY) -> None:
-    """Bring the whole file to `partial`, going on after the bytes that are there if the server still has that version.
+    """Download the whole file to `partial`, resuming after the bytes there if the server still has that version.
 
-    The version lies beside it (`.version`); where the server names none, every try starts anew.
+    The version is stored beside it (`.version`); if the server names none, every try starts over.
 
     Raises:
-        InputError: the server refuses, or every try failed; what came so far stays, for the next run.
+        InputError: the server refuses, or every try failed; the bytes received so far stay for the next run.
     """
     furthest, left = _size(partial), retry
     while True:
@@ -50,13 +50,13 @@ def download(ask: Ask, url: str, partial: Path, retry: Retry = RETRY) -> None:
 
 
 def discard(partial: Path) -> None:
-    """Remove what came of a file, and its version."""
+    """Remove a partial file and its version."""
     partial.unlink(missing_ok=True)
     _version_file(partial).unlink(missing_ok=True)
 
 
 def keep(partial: Path, kept: Path, sealed: bool) -> None:
-    """Give a whole file its lasting name; a sealed one (its checksum is known) needs no server's version any more."""
+    """Give a complete file its final name; a sealed one (its checksum is known) no longer needs a server's version."""
     partial.replace(kept)
     if sealed:
         _version_file(partial).unlink(missing_ok=True)
@@ -64,7 +64,7 @@ def keep(partial: Path, kept: Path, sealed: bool) -> None:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold a folder, so that two runs never write one partial file; the second waits."""
+    """Lock a folder, so that two runs never write the same partial file; the second waits."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
@@ -88,14 +88,14 @@ def _receive(answer: Answer, partial: Path, title: str) -> None:
             _append(file, block)
             progress.advance(len(block))
     if answer.total is not None and _size(partial) != answer.total:
-        raise Interrupted(f"{_size(partial)} of {answer.total} bytes came")
+        raise Interrupted(f"received {_size(partial)} of {answer.total} bytes")
 
 
 def _append(file: IO[bytes], block: bytes) -> None:
     try:
         file.write(block)
     except OSError as error:
-        error.filename = file.name  # a full disk does not say whose
+        error.filename = file.name  # a full disk's error names no file
         raise
 
 
@@ -103,10 +103,10 @@ def _once_more(left: Retry, trouble: Interrupted, message: str) -> Retry:
     try:
         left = left.increment(error=trouble)
     except MaxRetryError:
-        raise InputError(f"{message}; gave up. What came so far is kept: run again to go on from there.") from None
+        raise InputError(f"{message}; gave up. The bytes received so far are kept: run again to resume.") from None
     wait = left.get_backoff_time() if trouble.wait is None else trouble.wait
     if wait > LONGEST_WAIT:
-        raise InputError(f"{message} and asks to wait {wait:.0f} seconds. Run again then to go on.") from None
+        raise InputError(f"{message} and asks to wait {wait:.0f} seconds. Run again after that to resume.") from None
     _log.info(f"{message}; trying again in {wait:.0f} s")
     time.sleep(wait)
     return left

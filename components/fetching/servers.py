@@ -1,4 +1,4 @@
-"""How a server is asked for a file's bytes from an offset on: over HTTP, and from S3 storage."""
+"""Ask a server for a file's bytes from an offset on: over HTTP, or from S3 storage."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -31,9 +31,9 @@ class Answer:
     """A file's bytes from `start` to its end.
 
     Attributes:
-        start: offset of the first byte: the one asked for, or 0 where the server sends the whole file anew.
-        total: size of the whole file in bytes; None where the server does not say.
-        version: the server's name for this state of the file (ETag or date); empty where it has none.
+        start: offset of the first byte: the one asked for, or 0 if the server sends the whole file again.
+        total: size of the whole file in bytes; None if the server does not say.
+        version: the server's name for this state of the file (ETag or date); empty if it has none.
         blocks: the bytes.
     """
 
@@ -44,15 +44,15 @@ class Answer:
 
 
 Ask = Callable[[str, int, str], AbstractContextManager[Answer]]
-"""(url, offset, version) -> answer. An offset above 0 goes with the version that the bytes before it belong to."""
+"""(url, offset, version) -> answer. An offset above 0 comes with the version of the bytes before it."""
 
 
-class Interrupted(Exception):  # noqa: N818 -- not an error yet: the next try may do
+class Interrupted(Exception):  # noqa: N818 -- not an error yet: the next try may succeed
     """Trouble that may pass.
 
     Attributes:
-        wait: seconds that the server asks to wait; None where it does not say.
-        changed: whether the file is another one by now, so that what came so far is worthless.
+        wait: seconds that the server asks to wait; None if it does not say.
+        changed: whether the file has changed, so that the bytes received so far are useless.
     """
 
     def __init__(self, reason: str, wait: float | None = None, changed: bool = False) -> None:
@@ -64,14 +64,14 @@ class Interrupted(Exception):  # noqa: N818 -- not an error yet: the next try ma
 def ask_http(url: str, offset: int, version: str) -> Iterator[Answer]:
     """Ask an HTTP server; user and password come from the URL or ~/.netrc.
 
-    `If-Range` makes the server send the whole file where it is no longer the version that we have the start of
-    (RFC 9110, 13.1.5).
+    `If-Range` makes the server send the whole file if it is no longer the version whose start we have (RFC 9110,
+    13.1.5).
 
     Raises:
         Interrupted: no connection, a broken one, silence, 408, 429 or 5xx; the file has changed.
         InputError: any other answer.
     """
-    headers = {"Accept-Encoding": "identity"}  # a body packed for the journey has other offsets
+    headers = {"Accept-Encoding": "identity"}  # a compressed body has other offsets
     if offset:
         headers |= {"Range": f"bytes={offset}-", "If-Range": version}
     try:
@@ -99,19 +99,19 @@ def _http_answer(response: requests.Response, url: str, offset: int, version: st
         if rest and _version(headers) in {"", version}:
             return Answer(offset, None if rest[1] == "*" else int(rest[1]), version, blocks)
     if status in {requests.codes.partial_content, requests.codes.requested_range_not_satisfiable}:
-        raise Interrupted("the file on the server is another one by now", changed=True)
+        raise Interrupted("the file on the server has changed", changed=True)
     words = f"{status} {response.reason}"
     passing = {requests.codes.request_timeout, requests.codes.too_many_requests}
     if status in passing or status >= requests.codes.server_error:
         raise Interrupted(f"the server answered {words}", wait=_retry_after(headers))
     advice = "Check the url."
     if status in {requests.codes.unauthorized, requests.codes.forbidden}:
-        advice = "Put user and password into ~/.netrc, or pick a source that is open to all."
+        advice = "Put user and password into ~/.netrc, or choose a public source."
     raise InputError(f"{shown(url)}: the server answered {words}. {advice}")
 
 
 def _version(headers: Mapping[str, str]) -> str:
-    """Return the strong validator of an answer: a weak ETag (`W/`) vouches for the sense, not for the bytes."""
+    """Return the strong validator of an answer: a weak ETag (`W/`) vouches for the meaning, not for the bytes."""
     tag = headers.get("ETag", "")
     return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")
 
@@ -132,12 +132,12 @@ def _reason(error: BaseException) -> str:
 
 @contextmanager
 def ask_s3(url: str, offset: int, version: str) -> Iterator[Answer]:
-    """Ask an S3 storage for `s3://BUCKET/KEY`; endpoint, region and keys come from boto3's environment variables.
+    """Ask S3 storage for `s3://BUCKET/KEY`; endpoint, region and keys come from boto3's environment variables.
 
     boto3 itself retries requests (AWS_MAX_ATTEMPTS); only a connection that breaks later is left to the caller.
 
     Raises:
-        Interrupted: the connection broke while bytes came; the object has changed.
+        Interrupted: the connection broke during the transfer; the object has changed.
         InputError: any other fault.
     """
     bucket, _, key = url.removeprefix("s3://").partition("/")
@@ -152,13 +152,13 @@ def ask_s3(url: str, offset: int, version: str) -> Iterator[Answer]:
             start = offset if "ContentRange" in found else 0
             yield Answer(start, start + found["ContentLength"], found["ETag"], body.iter_chunks(_BLOCK))
     except FlexibleChecksumError:
-        raise Interrupted("the bytes that came do not fit the object's own checksum", changed=True) from None
+        raise Interrupted("the bytes received do not match the object's own checksum", changed=True) from None
     except (BotoCoreError, urllib3.exceptions.HTTPError) as error:
         raise Interrupted(_reason(error)) from error
 
 
 def _s3_object(bucket: str, key: str, offset: int, version: str) -> dict[str, Any] | None:
-    """Return S3's answer for the bytes from `offset` on; None where there are none left."""
+    """Return S3's answer for the bytes from `offset` on; None if there are none left."""
     wanted = {"Range": f"bytes={offset}-", "IfMatch": version} if offset else {}
     settings = Config(retries={"mode": "standard"}, connect_timeout=CONNECT_SECONDS, read_timeout=SILENCE_SECONDS)
     try:
@@ -171,18 +171,18 @@ def _s3_object(bucket: str, key: str, offset: int, version: str) -> dict[str, An
             head = client.head_object(Bucket=bucket, Key=key)
             if (head["ContentLength"], head["ETag"]) == (offset, version):
                 return None
-            raise Interrupted("the object is another one by now", changed=True) from None
+            raise Interrupted("the object has changed", changed=True) from None
     except ClientError as error:
         code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
         if code in {"PreconditionFailed", "412"}:
-            raise Interrupted("the object is another one by now", changed=True) from None
+            raise Interrupted("the object has changed", changed=True) from None
         raise InputError(
             f"s3://{bucket}/{key}: {_S3_FAULTS.get(code, 'the storage refused')} ({status} {code})."
         ) from None
     except (NoCredentialsError, PartialCredentialsError):
         raise InputError(
             f"s3://{bucket}/{key}: no credentials; export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-            " (and AWS_ENDPOINT_URL for a storage other than Amazon's)."
+            " (and AWS_ENDPOINT_URL for storage other than Amazon's)."
         ) from None
     except (BotoCoreError, ValueError) as error:
         raise InputError(f"s3://{bucket}/{key}: {error}") from None
@@ -194,5 +194,5 @@ _S3_FAULTS = {
     "NoSuchKey": "there is no such key in the bucket",
     "AccessDenied": "these credentials may not read it",
     "InvalidAccessKeyId": "the storage does not know AWS_ACCESS_KEY_ID",
-    "SignatureDoesNotMatch": "AWS_SECRET_ACCESS_KEY does not fit AWS_ACCESS_KEY_ID",
+    "SignatureDoesNotMatch": "AWS_SECRET_ACCESS_KEY does not match AWS_ACCESS_KEY_ID",
 }

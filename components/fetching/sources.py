@@ -1,4 +1,4 @@
-"""Where a file comes from: an installed package, this machine, an HTTP server or S3 storage; its checksum verified."""
+"""Where files come from: installed packages, this machine, HTTP servers, S3 storage; each verified by its checksum."""
 
 import hashlib
 import logging
@@ -24,10 +24,10 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def located(file: SourceFile, cache: Path, retry: Retry = RETRY) -> Iterator[Path]:
-    """Yield the path of a file, verified by its checksum: in place where it lies on this machine, else downloaded.
+    """Yield the path of a file, verified by its checksum: in place if it is on this machine, otherwise downloaded.
 
     Downloads stay in `cache` under their SHA-256. One without a declared SHA-256 stays under a hash of its URL, and its
-    server is asked every time whether it is still the same.
+    server is asked every time whether it has changed.
 
     Raises:
         InputError: an unknown scheme, no such file, a server that refuses, or a wrong checksum (nothing is kept then).
@@ -44,7 +44,7 @@ def located(file: SourceFile, cache: Path, retry: Retry = RETRY) -> Iterator[Pat
 
 
 def stored_name(file: SourceFile) -> str:
-    """Name that a file is stored under: its own, or the last part of its URL.
+    """The name to store a file under: its own, or the last part of its URL.
 
     Raises:
         InputError: there is none, or it leads out of the folder.
@@ -68,7 +68,7 @@ def _package(place: str) -> Iterator[Path]:
             f"package:{place}: no package {module!r} is installed; `pip install` the one it is in."
         ) from None
     if not resource.is_file():
-        raise InputError(f"package:{place}: the installed {module} has no file {path!r}; its version may be another.")
+        raise InputError(f"package:{place}: the installed {module} has no file {path!r}; it may be another version.")
     with resources.as_file(resource) as found:
         yield found
 
@@ -99,11 +99,11 @@ def _downloaded(ask: Ask, file: SourceFile, cache: Path, retry: Retry) -> Path:
     partial = kept.with_suffix(".partial")
     with alone(cache):
         if kept != by_url and by_url.exists() and not kept.exists():
-            keep(by_url, kept, sealed=True)  # its sum was written into params after the first run told it
+            keep(by_url, kept, sealed=True)  # the first run reported its checksum, which is now in params
         if kept.exists():
             if file.sha256 and sha256_of(kept) == file.sha256:
                 return kept
-            kept.replace(partial)  # nothing vouches for it: the server is asked for what comes after it
+            kept.replace(partial)  # nothing vouches for it: ask the server for what follows its bytes
         download(ask, file.url, partial, retry)
         try:
             _verify(partial, file)
@@ -117,9 +117,9 @@ def _downloaded(ask: Ask, file: SourceFile, cache: Path, retry: Retry) -> Path:
 def _verify(path: Path, file: SourceFile) -> None:
     found = sha256_of(path)
     if file.sha256 is None:
-        _log.warning(f"{shown(file.url)}: no sha256 to verify it by; record the one found, sha256: {found}")
+        _log.warning(f"{shown(file.url)}: no sha256 to verify it with; record the one found, sha256: {found}")
     elif found != file.sha256:
         raise InputError(
             f"{shown(file.url)}: wrong checksum: expected sha256 {file.sha256}, found {found}. Nothing was kept."
-            " If its owner published a new file and it is the one you want, write the sum found instead."
+            " If its owner published a new file and it is the one you want, write the checksum found instead."
         )

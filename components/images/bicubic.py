@@ -1,4 +1,4 @@
-"""MATLAB's `imresize(image, scale, 'bicubic')` of uint8, byte for byte: what makes the field's low resolution."""
+"""MATLAB's `imresize(image, scale, 'bicubic')` of uint8, byte for byte: how the field makes low resolution."""
 
 from fractions import Fraction
 
@@ -32,8 +32,8 @@ def resize(image: NDArray[np.uint8], scale: Fraction) -> NDArray[np.uint8]:
 
     Keys' cubic with a = -0.5 ("Cubic convolution interpolation for digital image processing", 1981), stretched by
     1/scale when shrinking; mirrored borders that repeat the edge; first the height, then the width.
-    Like MATLAB for uint8, the result is rounded (half up) and saturated after each of the two passes: kept in floating
-    point between them, 13 % of the bytes of Set5 and Set14 come out otherwise, by up to 12 levels.
+    As in MATLAB for uint8, the result is rounded (half up) and saturated after each of the two passes: with floating
+    point between them, 13 % of the bytes of Set5 and Set14 come out different, by up to 12 levels.
 
     Args:
         image: `H W C`, 0..255.
@@ -60,7 +60,7 @@ def _resize_first_axis(image: NDArray[np.uint8], scale: Fraction) -> NDArray[np.
 
 
 def taps(length: int, scale: Fraction) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Which of `length` input lines make each output line, and with which weights: two arrays `output taps`."""
+    """Which of `length` input lines contribute to each output line, and their weights: two arrays `output taps`."""
     step = float(scale)
     shrink = min(step, 1.0)
     support = _SUPPORT / shrink

@@ -10,7 +10,7 @@ from torch import Tensor
 from components.images.bicubic import taps
 
 _OFFSETS = range(-2, 3)
-"""Which neighbours the kernel reaches where it enlarges."""
+"""Offsets of the neighbours that the kernel reaches when it enlarges."""
 
 
 def resize_batch(images: Tensor, scale: Fraction) -> Tensor:
@@ -44,7 +44,7 @@ def _matrix(length: int, scale: Fraction) -> Tensor:
 def _enlarge_last(images: Tensor, weights: Tensor) -> Tensor:
     """Enlarge the last side by a whole factor: `... w` -> `... w*scale`, with the weights of `_phases`.
 
-    The same as by `_matrix`, to rounding, for a graph that leaves the side open: numpy knows numbers only.
+    The same as with `_matrix` up to rounding, for a graph whose sides are dynamic: NumPy needs concrete numbers.
     """
     length = images.shape[-1]
     lines = torch.arange(length, device=images.device)
@@ -59,7 +59,7 @@ def _enlarge_last(images: Tensor, weights: Tensor) -> Tensor:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _phases(scale: int) -> list[list[float]]:
-    """`scale 5`: the weights of an input line and its neighbours in the output lines that it becomes."""
+    """`scale 5`: the weights of an input line and its neighbours in the output lines it becomes."""
     middle = -_OFFSETS[0]
     indices, weights = taps(len(_OFFSETS), Fraction(scale))
     phases = np.zeros((scale, len(_OFFSETS)))

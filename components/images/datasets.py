@@ -1,4 +1,4 @@
-"""What a dataset is made of: where it comes from, which files are clean, and where their degraded partners lie."""
+"""What a dataset is made of: where it comes from, which files are clean, and where their degraded partners are."""
 
 import re
 from typing import Annotated, Literal, Self
@@ -44,18 +44,18 @@ class Source(Params):
 class Dataset(Params):
     """Images of one source.
 
-    One of `clean` and `degraded` is a list of patterns (globs), which finds files; the other, if there is one, is a
-    path that leads from such a file to its partner. So clean images have one degraded partner each (a list `clean`), or
-    several degraded images share a clean one (a list `degraded`). In the path stand `{name}` for the found file's name
-    without extension, `{extension}` for its extension, `{scale}` for the task's scale, and `{1}`, `{2}`, ... for what
-    the wildcards of the pattern matched (`*`, `**`, `?`, `[...]`, in their order).
+    One of `clean` and `degraded` is a list of patterns (globs) that find files; the other, if given, is a path that
+    leads from a found file to its partner. So either each clean image has one degraded partner (`clean` is the list),
+    or several degraded images share a clean one (`degraded` is the list). In the path, `{name}` stands for the found
+    file's name without extension, `{extension}` for its extension, `{scale}` for the task's scale, and `{1}`, `{2}`,
+    ... for what the wildcards of the pattern matched (`*`, `**`, `?`, `[...]`, in order).
 
     Attributes:
         source: name of the source they come from.
         clean: patterns of the clean images, relative to the source's folder, or the path of the clean partner.
         degraded: path of the degraded partner, or patterns of the degraded images; None where the task's own
             degradation makes them.
-        name: what an image is called in scores and files, unique in its dataset; made like a path, without slashes.
+        name: an image's name in scores and files, unique in its dataset; written like the path, without slashes.
         exclude: names to leave out, for instance images that a test set also holds.
     """
 
@@ -95,7 +95,7 @@ class Collection(Params):
 
 
 def shown(url: str) -> str:
-    """Return a URL as it may stand in a message: without user, password, and query (which can hold a signature)."""
-    if url.startswith(("package:", "file:", "s3:")):  # have none, and may hold these signs in a name
+    """Return a URL fit for a message: without user, password and query (which can hold a signature)."""
+    if url.startswith(("package:", "file:", "s3:")):  # these have none, but names may contain these characters
         return url
     return re.sub(r"(?<=://)[^/?#]*@", "", re.split(r"[?#]", url)[0])

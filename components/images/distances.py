@@ -1,4 +1,4 @@
-"""Distances between two images that a network may be trained by: one number a batch, `B C h w` in [0, 1]."""
+"""Image distances to train a network by: one number per batch, for images `B C h w` in [0, 1]."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 def psnr_loss(restored: Tensor, target: Tensor) -> Tensor:
-    """`10 log10(mean (a - b)^2 + 1e-8)` of each image, their mean: the PSNR with its sign turned, in dB (NAFNet)."""
+    """Mean over the images of `10 log10(mean (a - b)^2 + 1e-8)`: the negated PSNR, in dB (NAFNet)."""
     squares = (restored - target).square().mean(dim=(1, 2, 3))
     return 10 / math.log(10) * torch.log(squares + 1e-8).mean()
 

@@ -21,18 +21,18 @@ _REFUSED = {
     "I": "32-bit integers",
 }
 _BROKEN = (OSError, SyntaxError, ValueError)
-"""What Pillow raises on damaged bytes (nothing else in 18,000 files with random damage)."""
+"""What Pillow raises on damaged bytes (18,000 files with random damage raised nothing else)."""
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
     """Read a BMP, JPEG, PNG, TIFF or WebP file as `H W 3` RGB, 0..255.
 
-    Grayscale and black-and-white become three equal channels, a palette its colours, an alpha channel that is opaque
-    everywhere is dropped, and a photograph that its EXIF orientation turns is turned. Colour profiles are ignored.
+    Grayscale and black-and-white become three equal channels, a palette becomes its colours, an alpha channel that is
+    opaque everywhere is dropped, and the EXIF orientation is applied. Colour profiles are ignored.
 
     Raises:
-        InputError: the file is missing, is no image, is damaged or cut off, is too large to be meant, or cannot be
-            turned into 8-bit RGB without a choice that is the user's: transparency, more than 8 bits, CMYK, animation.
+        InputError: the file is missing, is not an image, is damaged, cut off or suspiciously large, or needs the user's
+            choice of how to turn it into 8-bit RGB: transparency, more than 8 bits, CMYK, animation.
     """
     with _naming(path), Image.open(path, formats=_FORMATS) as image:
         _check_kind(image)
@@ -52,14 +52,14 @@ def _check_kind(image: ImageFile) -> None:
     if _is_deep(image):
         found = "16 bits a channel"
     elif image.mode not in _READ:
-        found = _REFUSED.get(image.mode, f"pixels of the kind {image.mode}")
+        found = _REFUSED.get(image.mode, f"pixels of mode {image.mode}")
     else:
         return
     raise InputError(f"holds {found}; convert it to 8-bit RGB or grayscale, or leave it out.")
 
 
 def _is_deep(image: ImageFile) -> bool:
-    """Whether a channel has 16 bits. Pillow cuts colour to 8 in silence; only the decoder's raw mode shows it."""
+    """Whether a channel has 16 bits. Pillow silently cuts colour to 8; only the decoder's raw mode shows it."""
     return ";16" in image.mode or any(re.search(r";16[BLN]", str(tile.args)) for tile in image.tile)
 
 
@@ -78,7 +78,7 @@ def _without_alpha(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Turn all that a bad file makes Pillow raise into one error that names the file."""
+    """Turn whatever Pillow raises on a bad file into one error that names the file."""
     try:
         yield
     except InputError as error:
@@ -90,7 +90,9 @@ def _naming(path: Path) -> Iterator[None]:
     except UnidentifiedImageError:
         empty = path.stat().st_size == 0
         found = (
-            "is empty" if empty else f"is no 8-bit image of the formats {', '.join(_FORMATS)}, or too damaged to tell"
+            "is empty"
+            if empty
+            else f"is not an 8-bit image in any of the formats {', '.join(_FORMATS)}, or too damaged to tell"
         )
         raise InputError(f"{path}: {found}; fetch or convert it again, or leave it out.") from None
     except Image.DecompressionBombError as error:

@@ -1,4 +1,4 @@
-"""The manifest: one row an image, what `validate` vouches for and every later step reads."""
+"""The manifest: one row per image that `validate` vouches for; every later step reads it."""
 
 import csv
 import io
@@ -59,7 +59,7 @@ def read_manifest(path: Path) -> list[Entry]:
     """Read a manifest.
 
     Raises:
-        InputError: the file is no manifest.
+        InputError: the file is not a manifest.
     """
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)

@@ -20,9 +20,9 @@ Level = TypeVar("Level", np.uint8, np.float64)
 
 PEAK = 255.0
 LUMA = (65.481, 128.553, 24.966)
-"""Share of red, green and blue in BT.601's luma, in levels from black to white: 219 together, black being at 16."""
+"""Shares of red, green and blue in BT.601 luma, in levels: together the 219 from black (16) to white (235)."""
 LARGEST_PSNR = 100.0
-"""dB; what identical images get."""
+"""In dB; the value for identical images."""
 
 _WINDOW = cv2.getGaussianKernel(11, 1.5, cv2.CV_64F)
 _MARGIN = len(_WINDOW) // 2
@@ -37,7 +37,7 @@ def quantise(image: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 
 def crop_border(image: NDArray[Level], border: int) -> NDArray[Level]:
-    """Leave out `border` pixels on each of the four sides of `H W ...`.
+    """Crop `border` pixels from each of the four sides of `H W ...`.
 
     Raises:
         InputError: nothing would be left.
@@ -53,16 +53,16 @@ def crop_border(image: NDArray[Level], border: int) -> NDArray[Level]:
 def to_luma(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Luma Y of ITU-R BT.601 in studio range: `H W 3` RGB, 0..255 -> `H W`, 16..235, not rounded.
 
-    MATLAB's `rgb2ycbcr` of an image of doubles. (Of a uint8 image it would round, which changes PSNR by up to 0.1 dB.)
+    MATLAB's `rgb2ycbcr` of an image of doubles. (For uint8 images it rounds, which changes PSNR by up to 0.1 dB.)
     """
     luma: NDArray[np.float64] = image @ (np.array(LUMA) / PEAK) + 16
     return luma
 
 
 def to_rounded_luma(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The same, rounded to whole levels: MATLAB's `rgb2ycbcr` of an image of uint8.
+    """`to_luma` rounded to whole levels: MATLAB's `rgb2ycbcr` of a uint8 image.
 
-    In whole numbers, so that a half is a half on every machine, and goes up.
+    Integer arithmetic keeps halves exact on every machine; they are rounded up.
     """
     shares, white = np.rint(np.array(LUMA) * 1000).astype(np.int64), int(PEAK) * 1000
     levels = (image @ shares + 16 * white + white // 2) // white
@@ -72,7 +72,7 @@ def to_rounded_luma(image: NDArray[np.uint8]) -> NDArray[np.float64]:
 def psnr(first: Values, second: Values) -> float:
     """Peak signal-to-noise ratio, `10 log10(255^2 / MSE)` in dB, over all values of two images of 0..255.
 
-    Limited to 100 dB, which identical images get: infinity has no place in JSON and would swallow a set's mean.
+    Limited to 100 dB, the value for identical images: JSON has no infinity, and it would swallow a set's mean.
 
     Raises:
         InputError: the two differ in shape.
@@ -86,8 +86,8 @@ def ssim(first: Values, second: Values) -> float:
     """Mean structural similarity of two images of 0..255, 1 for identical ones.
 
     Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004, equation 13: Gaussian
-    window of 11x11 pixels with sigma 1.5, K1 = 0.01, K2 = 0.03, L = 255, only where the window lies wholly inside.
-    Of `H W C` it is the mean over the channels (for colour, BasicSR's; MATLAB's `ssim` is a volume instead).
+    window of 11x11 pixels with sigma 1.5, K1 = 0.01, K2 = 0.03, L = 255, only where the window is entirely inside.
+    For `H W C` it is the mean over the channels (as in BasicSR; MATLAB's `ssim` takes colour as a volume instead).
 
     Raises:
         InputError: the two differ in shape, or a side is shorter than the window.
@@ -108,8 +108,8 @@ def volume_ssim(first: Values, second: Values) -> float:
     """Mean structural similarity of two colour images of 0..255, taken as volumes `H W C`: MATLAB's `ssim`.
 
     The window is a Gaussian of 11x11x11 with sigma 1.5, also across the channels, and the borders of all three axes are
-    repeated: no pixel is left out. What tables of deblurring report (NAFNet's `calculate_ssim(ssim3d=True)`, the MATLAB
-    scripts of MPRNet and Restormer); much above the mean over the channels where these are blurred.
+    repeated: no pixel is left out. Deblurring tables report it (NAFNet's `calculate_ssim(ssim3d=True)`, the MATLAB
+    scripts of MPRNet and Restormer); for blurred channels it is much higher than the mean over the channels.
 
     Raises:
         InputError: the two differ in shape.
@@ -134,7 +134,7 @@ def _volume_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _local_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean under the window, where it lies wholly inside: `H W ...` -> `H-10 W-10 ...`."""
+    """Mean under the window, where it is entirely inside: `H W ...` -> `H-10 W-10 ...`."""
     filtered = cv2.sepFilter2D(values, cv2.CV_64F, _WINDOW, _WINDOW)
     return np.asarray(filtered[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN])
 

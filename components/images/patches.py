@@ -1,4 +1,4 @@
-"""Training patches: which crop of which image, turned how, as a function of the seed and a counter alone."""
+"""Training patches: image, crop and symmetry of each are functions of the seed and a counter alone."""
 
 import functools
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _ORDER, _SAMPLE = 0, 1  # two families of random streams
 
 
 class Degradation(Protocol):
-    """What makes degraded crops where the store holds clean images only: a task."""
+    """Makes degraded crops where the store holds only clean images: a task."""
 
     @property
     def scale(self) -> int:
@@ -36,12 +36,12 @@ class Degradation(Protocol):
 
 
 class Sample(TypedDict):
-    """A training pair, or with a leading `B` a batch of them.
+    """A training pair or, with a leading `B`, a batch of pairs.
 
     Attributes:
-        degraded: float32 `3 h w`, black 0 and white 1; noise that is not clipped goes beyond both.
+        degraded: float32 `3 h w`, black 0 and white 1; unclipped noise exceeds this range.
         clean: float32 `3 H W` in [0, 1], `H = scale * h`.
-        seed: int64 scalar, this sample's own, for methods that draw noise.
+        seed: int64 scalar drawn for this sample, for methods that draw noise.
     """
 
     degraded: torch.Tensor
@@ -52,18 +52,18 @@ class Sample(TypedDict):
 class TrainingPatches(Dataset[Sample]):
     """Random aligned crops of a store's training records, turned by one of the 8 symmetries of the square.
 
-    Sample number `index` depends on (seed, index) only: no state, so that training resumes at any step, and several
-    processes share a batch without talking. Every `len(records)` numbers visit each record once, in an order of
-    their own. Crop and symmetries as `paired_random_crop` and `augment` of BasicSR: the corner is drawn on the
+    Sample number `index` depends only on (seed, index): there is no state, so training resumes at any step, and several
+    processes share a batch without communicating. Each epoch of `len(records)` numbers visits every record once, in its
+    own order. Crop and symmetries follow `paired_random_crop` and `augment` of BasicSR: the corner is drawn on the
     degraded grid; horizontal flip, vertical flip and transpose have p = .5 each.
 
     Args:
         store: the images.
-        task: its scale must be the store's; degrades the turned clean crop where the store holds no degraded image.
-        patch: side of the degraded crop in pixels; where it grows, by the sample's number.
+        task: its scale must be the store's; it degrades the turned clean crop if the store holds no degraded image.
+        patch: side of the degraded crop in pixels, constant or growing with the sample's number.
         seed: at least 0.
         augment: whether to flip and transpose.
-        gray: whether to give gray images (red = green = blue) with the luma of the stored ones, in floating point.
+        gray: whether to return gray floating-point images (red = green = blue) with the luma of the stored ones.
 
     Raises:
         InputError: no training record, a record smaller than the largest patch, or a store of another scale.
@@ -118,7 +118,7 @@ class TrainingPatches(Dataset[Sample]):
     ) -> tuple[Image, Degraded]:
         """Degrade the turned clean crop, with the margin around it that the task needs to see.
 
-        Where the record ends before the margin does, it is mirrored, as blurring a whole image mirrors it.
+        Where the margin exceeds the record, the record is mirrored, as a whole image is when it is blurred.
         """
         margin, scale = self._task.margin, self._store.scale
         first = [max(corner - margin, 0) for corner in (top, left)]
@@ -139,20 +139,20 @@ class TrainingPatches(Dataset[Sample]):
 
 
 class StepSampler(Sampler[list[int]]):
-    """The sample numbers of one process, a list a step: the `batch_sampler` of a `DataLoader`.
+    """The sample numbers of one process, one list per step: the `batch_sampler` of a `DataLoader`.
 
-    Step `s` (from 1) of a batch of `B` holds the numbers `(s - 1) B ... s B - 1`, or what progressive learning says; of
-    `W` processes, each takes an equal run of them.
+    Step `s` (from 1) with a batch of `B` holds the numbers `(s - 1) B ... s B - 1`, or what progressive learning says;
+    each of `W` processes takes an equal contiguous share of them.
 
     Args:
         first: the first step.
         last: the last step, included.
-        batch: samples a step, over all processes; where it changes, by the step.
+        batch: samples per step, over all processes, constant or varying with the step.
         rank: which process this is, from 0.
         world_size: how many processes there are.
 
     Raises:
-        InputError: the batch can't be shared equally.
+        InputError: the batch can't be divided equally.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class StepSampler(Sampler[list[int]]):
         for size in self._sizes.batches:
             if size % world_size:
                 raise InputError(
-                    f"a batch of {size} can't be shared by {world_size} processes; write a multiple of them."
+                    f"a batch of {size} can't be shared equally by {world_size} processes; write a multiple of that."
                 )
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -182,7 +182,7 @@ def _stream(seed: int, *key: int) -> np.random.Generator:
 
 @functools.lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
-    """Permute the records of one epoch; two are kept, for a batch may lie across their border."""
+    """Permute the records of one epoch; two orders are cached because a batch may span two epochs."""
     return _stream(seed, _ORDER, epoch).permutation(count)
 
 
@@ -191,7 +191,7 @@ def _inside(image: Pixels, margin: int) -> Pixels:
 
 
 def _turned(image: Image, turns: NDArray[np.bool_]) -> Image:
-    """Flip columns, flip rows, swap both, each if asked to."""
+    """Flip columns, flip rows, transpose, each if its flag is set."""
     image = image[:, ::-1] if turns[0] else image
     image = image[::-1] if turns[1] else image
     return image.transpose(1, 0, 2) if turns[2] else image
@@ -200,7 +200,7 @@ def _turned(image: Image, turns: NDArray[np.bool_]) -> Image:
 def _planes(image: Degraded) -> torch.Tensor:
     """Turn `H W 3` into float32 `3 H W`, black 0 and white 1."""
     if image.dtype == np.uint8:
-        # By NumPy, whose one thread is faster here than those that torch starts for a patch of 128 pixels.
+        # NumPy's single thread is faster here than the threads that torch starts for a patch of 128 pixels.
         return torch.from_numpy(np.divide(image.transpose(2, 0, 1), np.float32(255), dtype=np.float32, order="C"))
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32))
 

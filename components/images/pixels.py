@@ -8,12 +8,12 @@ from components.images.metrics import PEAK, quantise
 Degraded = NDArray[np.uint8] | NDArray[np.float32]
 """`H W 3` RGB: uint8 of 0..255, or float32 in which black is 0 and white 1.
 
-Floats may lie outside: noise is not clipped.
+Floats may lie outside 0..1: noise is not clipped.
 """
 
 
 def to_float(image: Degraded) -> NDArray[np.float32]:
-    """Give uint8 the scale in which black is 0 and white 1; floats have it already."""
+    """Scale uint8 so that black is 0 and white 1; floats already have this scale."""
     if image.dtype == np.uint8:
         return np.divide(image, np.float32(PEAK), dtype=np.float32)
     return image.astype(np.float32, copy=False)

@@ -1,15 +1,15 @@
-"""Batch and patch of every step: patches that grow while batches shrink, and which samples a step holds."""
+"""Batch and patch of every step, patches growing while batches shrink, and the samples that a step holds."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 
 class Sizes(NamedTuple):
-    """What holds from the step behind `after` on.
+    """The sizes that apply from step `after` + 1 on.
 
     Attributes:
-        after: steps that were taken before.
-        batch: samples a step, over all processes together.
+        after: steps taken before.
+        batch: samples per step, over all processes together.
         patch: side of the degraded crop in pixels.
     """
 
@@ -21,12 +21,12 @@ class Sizes(NamedTuple):
 class ProgressiveLearning:
     """Sample numbers of each step, and the patch of each sample (Restormer's progressive learning, section 3.3).
 
-    The numbers run on without a gap from step to step, so that the patch is a function of the sample's number, and a
-    training resumes anywhere. Restormer's release cuts 384 pixels of every sample first, drops samples of the batch by
-    chance, and cuts the rest anew, at one place for the whole batch; here each sample is cut to its size at once.
+    The numbers continue without a gap from step to step, so the patch is a function of the sample's number, and
+    training resumes anywhere. Restormer's release first crops every sample to 384 pixels, drops random samples of the
+    batch, and crops the rest again, at one place for the whole batch; here each sample is cropped to its size at once.
 
     Args:
-        stages: at least one, the first after step 0, each after the one before.
+        stages: at least one, in ascending order of `after`; the first has `after` 0.
     """
 
     def __init__(self, stages: Sequence[Sizes]) -> None:
@@ -42,7 +42,7 @@ class ProgressiveLearning:
 
     @property
     def largest_patch(self) -> int:
-        """What every training image must be as large as."""
+        """The largest patch; no side of a training image may be shorter."""
         return max(stage.patch for stage in self._stages)
 
     def samples(self, step: int) -> range:

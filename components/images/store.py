@@ -1,4 +1,4 @@
-"""The image store: raw uint8 images in one LMDB file, so that a training crop is a slice of a memory map, no decode."""
+"""The image store: raw uint8 images in one LMDB file: a training crop is a slice of a memory map, without decoding."""
 
 import errno
 import functools
@@ -24,7 +24,7 @@ Size = tuple[int, int]
 Cut = tuple[Size, Size]
 """Corner and size of a part of an image: (top, left), (height, width)."""
 
-_LMDB_FORMAT = 0  # of LMDB 0.9; fixed, for the library would otherwise ask the environment for a default
+_LMDB_FORMAT = 0  # of LMDB 0.9; fixed because the library would otherwise read a default from the environment
 _HEADROOM = 1 << 20
 
 
@@ -38,7 +38,7 @@ class Record:
         image: `dataset/name` of the image it was cut from.
         corner: top and left within that image, in clean pixels.
         clean: height and width of the clean image.
-        degraded: height and width of the degraded image; None where it is drawn when it is needed.
+        degraded: height and width of the degraded image; None if it is made on demand.
     """
 
     key: str
@@ -66,7 +66,7 @@ class Store:
     """Reads a store. Cheap to pickle; every process maps the file itself, at its first read.
 
     Raises:
-        InputError: the folder is no store, or its file is cut short.
+        InputError: the folder is not a store, or its file is cut short.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -111,14 +111,15 @@ class Store:
 
 
 class StoreWriter:
-    """Writes a store into a folder that does not exist yet; use it in a `with` statement, which ends it.
+    """Writes a store into a folder that does not exist yet; use it in a `with` statement, which closes it.
 
-    Equal images in equal order give equal bytes. Each is in the file when `add` returns, so memory is constant.
+    The same images in the same order give the same bytes. Each is in the file when `add` returns, so memory use is
+    constant.
 
     Args:
         folder: where to create the store.
         scale: clean size over degraded size.
-        expected: bytes that will be written, roughly: the memory map begins with it and doubles as needed.
+        expected: rough number of bytes to write: the initial size of the memory map, which doubles as needed.
     """
 
     def __init__(self, folder: Path, scale: int, expected: int) -> None:
@@ -175,7 +176,7 @@ class StoreWriter:
         except lmdb.Error as error:
             if error.code not in {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
                 raise
-            # LMDB says EIO for a short write, which is what a full disk gives first.
+            # LMDB reports EIO for a short write, the first sign of a full disk.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder)) from error
         return True
 
@@ -188,17 +189,17 @@ class StoreWriter:
 
 
 @functools.cache
-def _mapped(folder: Path, inode: int) -> "lmdb.Transaction[memoryview]":  # noqa: ARG001 - a rebuilt file is another
-    """Map a store's file: once a process, for LMDB refuses a second time; a forked process reads its parent's map."""
+def _mapped(folder: Path, inode: int) -> "lmdb.Transaction[memoryview]":  # noqa: ARG001 - new file, new inode
+    """Map a store's file once per process, as LMDB refuses a second time; a forked process reads its parent's map."""
     try:
-        # Readahead stays on, against the habit for LMDB: a crop lies on tens of pages in a row, and comes 2.5 times
-        # faster from a disk that has to be asked.
+        # Readahead stays on, unlike usual with LMDB: a crop spans tens of consecutive pages and loads 2.5 times faster
+        # when it must come from disk.
         environment = lmdb.open(str(folder), readonly=True, create=False, lock=False, readahead=True)
     except lmdb.Error as error:
         raise InputError(f"{folder / 'data.mdb'}: {error.reason}. Rerun build_lmdb or pull it.") from None
     pages = environment.info()["last_pgno"] + 1
     if pages * environment.stat()["psize"] > (folder / "data.mdb").stat().st_size:
-        # Reading on would end the process by SIGBUS.
+        # Reading on would kill the process with SIGBUS.
         raise InputError(f"{folder / 'data.mdb'}: cut short, {pages} pages were written. Rerun build_lmdb or pull it.")
     return environment.begin(buffers=True)
 

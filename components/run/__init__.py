@@ -1,1 +1,1 @@
-"""What every step shares with its run: typed signatures, params, errors, files."""
+"""What all steps share in order to run: typed signatures, params, errors, files."""

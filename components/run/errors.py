@@ -1,4 +1,4 @@
-"""The one exception that a user can cause and mend."""
+"""The one exception that a user can cause and fix."""
 
 import difflib
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ class InputError(ValueError):
 
 
 def unknown_name(where: str, name: str, known: Iterable[str]) -> InputError:
-    """Error for a name that is not in a table: lists those there are and guesses which one was meant."""
+    """Error for a name that is not in a table: lists the existing ones and guesses which one was meant."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     guess = f" Did you mean {close[0]!r}?" if close else ""

@@ -25,12 +25,12 @@ def written_whole(path: Path) -> Iterator[Path]:
         yield partial
         if partial.is_file():
             _flush(partial)
-        if partial.is_dir() or path.is_dir():  # the system replaces a file by a file only
+        if partial.is_dir() or path.is_dir():  # the system can only replace a file by a file
             _remove(path)
         partial.replace(path)
     except BaseException as error:
         _remove(partial)
-        if isinstance(error, OSError) and error.filename is None:  # as where a disk is full
+        if isinstance(error, OSError) and error.filename is None:  # as on a full disk
             error.filename = str(path)
         raise
 
@@ -42,7 +42,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON of reproducible bytes (sorted keys, two spaces, final newline)."""
+    """Write `value` as JSON with reproducible bytes (sorted keys, two spaces, final newline)."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""params.yaml at the edge: typed, frozen, unknown keys refused, read once."""
+"""params.yaml as it enters the program: read once, typed and frozen; unknown keys are refused."""
 
 import inspect
 import typing
@@ -30,7 +30,7 @@ Names = tuple[Name, ...]
 
 
 class MethodsByNeed(Params):
-    """Names of methods, by what their training needs beside the task's teacher.
+    """Names of methods, by what their training needs besides the task's teacher.
 
     Attributes:
         teacher: nothing else.
@@ -50,9 +50,9 @@ class Run(Params):
 
     Attributes:
         tasks: each a key of `tasks`, `collections` and the other sections by task.
-        seeds: of the students: every method trains one with each.
+        seeds: of the students: every method trains one per seed.
         methods: the methods, in the order in which pages list them.
-        members: names of further teachers for the ensemble; `teachers` has each as `TASK_MEMBER`.
+        members: names of further teachers for the ensemble; `teachers` lists each as `TASK_MEMBER`.
     """
 
     tasks: Names = Field(min_length=1)
@@ -69,15 +69,15 @@ class Run(Params):
     def _each_once(self) -> Self:
         for key, names in (("seeds", self.seeds), ("methods", self.all_methods), ("members", self.members)):
             if twice := sorted({str(name) for name in names if names.count(name) > 1}):
-                raise ValueError(f"{key}: {', '.join(twice)} stands there twice; name each once")
+                raise ValueError(f"{key}: {', '.join(twice)} is listed twice; list each once")
         return self
 
 
 def without_nulls(values: Any) -> Any:
     """A mapping without its null entries.
 
-    A preset can only add to what it is laid over: where it chooses another entry, it takes the former one's arguments
-    back by `null`.
+    A preset can only add to the values it overlays: where it chooses another entry, it removes the former one's
+    arguments by setting them to `null`.
     """
     return {key: value for key, value in values.items() if value is not None} if isinstance(values, dict) else values
 
@@ -85,7 +85,7 @@ def without_nulls(values: Any) -> Any:
 class Choice(BaseModel):
     """An entry of a table and the arguments it is built with: `{name: edsr, channels: 64, blocks: 16}`.
 
-    The arguments are checked against that entry's own signature (`fits`). An argument of null is not given.
+    The arguments are checked against that entry's own signature (`fits`). An argument of null counts as not given.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -107,7 +107,7 @@ def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     """Read params.yaml as plain values.
 
     Raises:
-        InputError: the file is absent or unreadable, is no YAML, is no mapping, or has a section by its old name.
+        InputError: the file is missing, unreadable, not YAML or not a mapping, or has a section under its old name.
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -120,13 +120,13 @@ def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected sections (name: ...), found {type(values).__name__}.")
     if old := [name for name in values if name in RENAMED]:
-        # Nothing would read it, and a value that was meant would be ignored.
+        # Nothing would read it, and the intended value would be ignored.
         raise InputError("\n".join(now_called(f"{path}: {name}", name) for name in old))
     return values
 
 
 def section(values: Mapping[str, Any], *keys: str) -> Any:
-    """Return `values[keys[0]][keys[1]]...`; the error for a missing key lists those there are."""
+    """Return `values[keys[0]][keys[1]]...`; the error for a missing key lists the existing ones."""
     found: Any = values
     for depth, key in enumerate(keys):
         where = f"{PARAMS_FILE}: {'.'.join(keys[:depth]) or 'sections'}"
@@ -142,7 +142,7 @@ def typed(kind: Any, value: Any, where: str) -> Any:
     """Check `value` against the type `kind` (a `Params`, `Choice` or any annotation pydantic knows).
 
     Raises:
-        InputError: one line a fault: the key, what was found, what is expected.
+        InputError: one line per fault: the key, what was found, what is expected.
     """
     try:
         return TypeAdapter(kind).validate_python(value)
@@ -205,9 +205,9 @@ def _explain(error: ValidationError, kind: Any, where: str) -> str:
         if fault["type"] == "extra_forbidden" and RENAMED.get(location[-1]) in known:
             lines.append(now_called(key, location[-1]))
         elif fault["type"] == "missing" and fault["loc"] in given:
-            continue  # it is there, by its old name
+            continue  # it is given under its old name
         elif fault["type"] == "extra_forbidden" and (place := moved_to(key)):
-            lines.append(f"{key}: this stands in {place} now; write it there.")
+            lines.append(f"{key}: this has moved to {place}; write it there.")
         elif fault["type"] == "extra_forbidden":
             parent = ".".join(filter(None, [where, *location[:-1]]))
             lines.append(str(unknown_name(parent, location[-1], known)).replace("unknown name", "unknown key"))

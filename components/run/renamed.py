@@ -1,4 +1,4 @@
-"""Keys of params.yaml that have another name or place now: refused, with what to write."""
+"""Keys of params.yaml that were renamed or moved: they are refused with what to write instead."""
 
 from fnmatch import fnmatch
 
@@ -12,18 +12,18 @@ RENAMED = {
     "symmetry_probability": "augmentation_probability",
     "warm_up": "warmup_steps",
 }
-"""From the old name to the new one; an old name is told only where the new one is known."""
+"""From the old name to the new one; an old name is reported only where the new one is valid."""
 
 
 MOVED = {"*students.*.training.seed": "run.seeds", "*ensembles.*.members": "run.members"}
-"""From patterns of a key and its place to where the same stands now."""
+"""From patterns of a key with its place to its new place."""
 
 
 def moved_to(key: str) -> str | None:
-    """Where what was meant by a key stands now."""
+    """The new place of a key that has moved, or None."""
     return next((place for pattern, place in MOVED.items() if fnmatch(key, pattern)), None)
 
 
 def now_called(key: str, name: str) -> str:
-    """What is said of an old name, at its place `key`."""
+    """The message about an old name, at its place `key`."""
     return f"{key}: this key is now called {RENAMED[name]}; write that."

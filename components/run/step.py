@@ -20,24 +20,24 @@ from components.run.params import PARAMS_FILE, Choice, read_params, section, typ
 
 _PATHS = (Path, Path | None)
 _VALUES = (*_PATHS, int)
-"""Types of the arguments that stand on the command line themselves; all others are sections of params.yaml."""
+"""Types of the arguments given on the command line itself; all others are sections of params.yaml."""
 
 EXIT_INPUT = 2
 EXIT_STOPPED = 130
 LAUNCHER = "STEP_LAUNCHER"
 CHECKPOINTS = Path(".cache/checkpoints")
-"""Where a step keeps the state of a training, outside of DVC's outputs, which it deletes before a stage runs."""
+"""Where a step keeps the state of training: outside DVC's outputs, which DVC deletes before a stage runs."""
 # Set by torchrun in each process that it starts.
 _RANKS = ("RANK", "LOCAL_RANK")
 
 _LOG = logging.getLogger(__name__)
 
 Observer = Callable[[str, Sequence[str], Mapping[str, Any]], AbstractContextManager[None]]
-"""From a step's name, its command line and its typed arguments to what surrounds its run."""
+"""From a step's name, command line and typed arguments to the context manager around its run."""
 
 
 def unobserved(_step: str, _words: Sequence[str], _values: Mapping[str, Any]) -> AbstractContextManager[None]:
-    """Nothing looks on."""
+    """Observe nothing."""
     return nullcontext()
 
 
@@ -55,19 +55,19 @@ def run_step(
     `--name NUMBER`. Any other argument is the section of params.yaml that has its name; where params.yaml has the
     plural instead, `--name ENTRY` picks the entry.
 
-    Exits with 2 and one message for bad input, with 130 when stopped by the keyboard; with a traceback for a fault of
-    the program.
+    Exits with 2 and one message on bad input, with 130 when stopped from the keyboard, and with a traceback on a fault
+    of the program.
 
     Args:
         step: the typed function.
         arguments: its command line; the process's own by default.
-        check: what else may refuse to run, before anything does.
-        observe: surrounds the run; nothing comes back from it, so it is no dependency of any stage.
-        distributed: whether several processes may run the step together, or what tells it from the step's arguments.
+        check: called before anything runs; may raise an InputError to refuse.
+        observe: surrounds the run; returns nothing to it, so it is not a dependency of any stage.
+        distributed: whether several processes may run the step together, or a function of its arguments that says so.
             If so, and the environment has `STEP_LAUNCHER` (a command's first words, such as
             `torchrun --standalone --nproc-per-node=4`), this process becomes
-            `$STEP_LAUNCHER -m components.STEP ARGUMENTS`. The command in dvc.yaml says nothing of it, so that another
-            number of GPUs is the same stage.
+            `$STEP_LAUNCHER -m components.STEP ARGUMENTS`. The command in dvc.yaml does not mention it, so the stage is
+            the same for any number of GPUs.
     """
     with faults_told():
         words = sys.argv[1:] if arguments is None else arguments
@@ -82,14 +82,14 @@ def run_step(
 
 @contextmanager
 def faults_told() -> Iterator[None]:
-    """Log to the terminal, and end the process with one message and code where the fault is not the program's."""
+    """Log to the terminal; end the process with one message and code if the fault is not the program's."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         yield
     except InputError as error:
         _fail(str(error))
     except KeyboardInterrupt:
-        sys.stderr.write("\nstopped. Run it again to go on.\n")
+        sys.stderr.write("\nstopped. Run it again to continue.\n")
         sys.exit(EXIT_STOPPED)
     except FileNotFoundError as error:
         _fail(f"{error.filename}: no such file. Run the stage of dvc.yaml that writes it, or `dvc pull`.")
@@ -103,7 +103,7 @@ def faults_told() -> Iterator[None]:
 
 
 def _launch(step: Callable[..., None], arguments: Sequence[str]) -> None:
-    """Become the launcher's process, unless there is none or it is what started this one."""
+    """Become the launcher's process, unless there is no launcher or it started this process."""
     environment = dict(os.environ)
     launcher = environment.pop(LAUNCHER, "")
     if not launcher or any(name in environment for name in _RANKS):
@@ -148,7 +148,7 @@ def parse(step: Callable[..., None], arguments: Sequence[str] | None = None) -> 
 
 
 def _named(kind: Any, entry: Any, name: str) -> Any:
-    """The name of a table's entry is that of its section, unless it says otherwise: `tasks.sr: {scale: 2}`."""
+    """A table entry's name is that of its section, unless it gives another: `tasks.sr: {scale: 2}`."""
     if inspect.isclass(kind) and issubclass(kind, Choice) and isinstance(entry, dict):
         return {"name": name, **entry}
     return entry

@@ -1,4 +1,4 @@
-"""Restoration tasks, one a file. To add one: its file and a line here."""
+"""Restoration tasks, one per file. To add one, add its file and a line here."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,7 @@ class TaskChoice(Choice):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         fits(TASKS, self)
-        build("tasks", TASKS, self)  # what a signature can't say, a task says when it is built
+        build("tasks", TASKS, self)  # what a signature can't express, a task checks when it is built
         return self
 
 
@@ -36,7 +36,7 @@ def build_task(choice: TaskChoice, raw: Path | None = None) -> Task:
 
     Args:
         choice: the task and its arguments.
-        raw: folder of fetched sources, from steps that degrade whole images; the task reads there what it needs.
+        raw: folder of fetched sources, given by steps that degrade whole images; the task reads what it needs there.
 
     Raises:
         InputError: a file that the task needs is missing or is not what it should be.

@@ -1,4 +1,4 @@
-"""Test images through a task's protocol: one function for student, teacher and baseline alike."""
+"""Measure test images by a task's protocol: one function for student, teacher and baseline alike."""
 
 import csv
 import io
@@ -42,7 +42,7 @@ class Evaluation:
 
     Attributes:
         scores: one for each image, in the order of the manifest.
-        seconds_per_megapixel: of restored image, file access and measuring excluded.
+        seconds_per_megapixel: of restored image, without file access and measuring.
     """
 
     scores: tuple[Score, ...]
@@ -61,15 +61,15 @@ class Evaluation:
 
 
 def read_pair(entry: Entry, raw: Path, task: Task) -> tuple[Degraded, Image]:
-    """Degraded and clean image of one entry; the degraded one is made where the set has none.
+    """Degraded and clean image of one entry; the degraded one is made if the set has none.
 
     Raises:
-        InputError: a broken image, or a pair that does not fit.
+        InputError: a broken image, or a pair of mismatched sizes.
     """
     clean = read_clean(entry, raw, task)
     if entry.degraded:
         return read_degraded(entry, raw, clean, task), clean
-    # Seeded by the image itself, so that it is degraded alike in every run and every set.
+    # Seeded by the image itself, so that it is degraded identically in every run and every set.
     return task.degrade_for_test(clean, np.random.default_rng(int(entry.sha256[:16], 16))), clean
 
 
@@ -107,7 +107,7 @@ def network_restorer(network: Backbone) -> Restore:
 
 
 def write_scores(path: Path, scores: Sequence[Score]) -> None:
-    """Write one row an image as CSV: dataset, name, psnr, ssim."""
+    """Write one row per image as CSV: dataset, name, psnr, ssim."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["dataset", "name", "psnr", "ssim"])
@@ -128,7 +128,7 @@ def write_speed(path: Path, found: Evaluation, device: torch.device) -> None:
 
 
 def best_device() -> torch.device:
-    """A GPU where there is one, else the CPU."""
+    """A GPU if there is one, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -1,4 +1,4 @@
-"""Ranges that a degradation draws from: `[low, high]`, equal ends for one value."""
+"""Ranges that a degradation draws from: `[low, high]`, with equal ends for a single value."""
 
 from typing import Annotated
 
@@ -16,8 +16,8 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 _Angle = Annotated[float, Field(ge=-90, le=90)]
 
 Amounts = Annotated[tuple[_Amount, _Amount], AfterValidator(_ascends)]
-"""Of numbers that are not negative."""
+"""A range of non-negative numbers."""
 Shares = Annotated[tuple[_Share, _Share], AfterValidator(_ascends)]
-"""Of numbers within 0..1."""
+"""A range of numbers in 0..1."""
 Angles = Annotated[tuple[_Angle, _Angle], AfterValidator(_ascends)]
-"""Of degrees within -90..90."""
+"""A range of degrees in -90..90."""

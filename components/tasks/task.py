@@ -17,13 +17,13 @@ class Task(ABC):
 
     The protocol belongs to the task, so that a PSNR on luma is never compared with one on RGB by accident.
     Clean and restored images are uint8. Degraded ones may be floating point (`components.images.pixels.Degraded`):
-    noise that was never stored is neither clipped nor rounded, so the networks must not see it so.
+    noise that was never stored is neither clipped nor rounded, and networks must not see it otherwise.
 
     Attributes:
         scale: clean size over degraded size; 1 for tasks of equal size.
         packed: whether the degraded images are made once, when the LMDB is built (True; they are uint8 then), or drawn
             for every crop.
-        degrades: whether it can degrade at all; else every image needs a degraded file beside it.
+        degrades: whether it can degrade at all; otherwise every image needs a degraded file.
         margin: degraded pixels around a training crop that `degrade` needs to see, so that a crop is degraded as it
             would be within its image; they are cut off afterwards.
         protocol: one line for the report: what PSNR and SSIM are computed on.
@@ -38,7 +38,7 @@ class Task(ABC):
     margin: int = 0
 
     def prepare(self, raw: Path) -> None:  # noqa: B027 - most tasks need no file
-        """Read what the task needs of the fetched sources in `raw` (motion kernels) before it can degrade.
+        """Read what the task needs from the fetched sources in `raw` (motion kernels) before it can degrade.
 
         Raises:
             InputError: a file is missing or is not what it should be.
@@ -46,18 +46,18 @@ class Task(ABC):
 
     @abstractmethod
     def crop(self, clean: Image) -> Image:
-        """What the task makes of a clean image: the largest part that it can degrade, top left; gray if it is so."""
+        """The part of a clean image that the task uses: the largest it can degrade, top left; gray if the task is."""
 
     @abstractmethod
     def degrade(self, clean: Image, random: np.random.Generator) -> Degraded:
-        """Degrade a clean image: `H W 3` -> `H/scale W/scale 3`. Only tasks that are random use `random`.
+        """Degrade a clean image: `H W 3` -> `H/scale W/scale 3`. Only random tasks use `random`.
 
         Raises:
             InputError: the task has no degradation of its own; its images come in pairs.
         """
 
     def degrade_for_test(self, clean: Image, random: np.random.Generator) -> Degraded:
-        """Degrade an image that is measured, where the protocol says how; else as in training."""
+        """Degrade an image to be measured: as the protocol says, or as in training if it does not say how."""
         return self.degrade(clean, random)
 
     @abstractmethod

@@ -1,5 +1,5 @@
-"""Tracking by MLflow that can never hurt a run: steps write a local journal, a process of its own sends it.
+"""MLflow tracking that can never harm a run: steps write a local journal, a separate process sends it.
 
-`python -m components.telemetry` sends what is still here. Read `recorder.py` first, which is what a step does, then
-`follow.py`, which is what becomes of it.
+`python -m components.telemetry` sends what has not been sent. Read `recorder.py` first, on what a step does, then
+`follow.py`, on how that is sent.
 """

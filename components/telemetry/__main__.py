@@ -1,6 +1,6 @@
-"""Send what waits in the journals to the MLflow server.
+"""Send what is waiting in the journals to the MLflow server.
 
-Without MLFLOW_TRACKING_URI that is the database in the project's folder. Sending twice doubles nothing.
+Without MLFLOW_TRACKING_URI, that is the database in the project's folder. Sending twice duplicates nothing.
 """
 
 import argparse
@@ -25,12 +25,12 @@ from components.telemetry.settings import Settings, read_settings
 from components.telemetry.ui import serve
 
 _SECONDS = 5.0  # for a sign of life
-_SECONDS_OF_A_REQUEST = {True: "10", False: "60"}  # while a step runs, and for somebody who waits
+_SECONDS_OF_A_REQUEST = {True: "10", False: "60"}  # while a step runs, and for a user who waits
 _SQLITE = "sqlite:///"
 
 
 class LateSender:
-    """A sender that asks first whether somebody answers: mlflow takes seconds to import."""
+    """A sender that first checks that the server answers, as mlflow takes seconds to import."""
 
     def __init__(self, settings: Settings, seconds: str) -> None:
         self.server, self._settings, self._seconds = settings.server, settings, seconds
@@ -44,7 +44,7 @@ class LateSender:
         self._sender.send(journal)
 
     def _connected(self) -> Sender:
-        # Read when mlflow is imported; a user's own values go before.
+        # Read when mlflow is imported; a user's own values take precedence.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", self._seconds)
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -59,14 +59,14 @@ class LateSender:
 
 
 def probe(server: str, seconds: float = _SECONDS) -> None:
-    """Ask a server at an http address for a sign of life; other kinds are not asked.
+    """Check that a server at an http address responds; other kinds are not checked.
 
     Raises:
-        AwayError: none came in time, or one that says that it is ill.
+        AwayError: no response came in time, or one that reports an error.
     """
     if not server.startswith(("http://", "https://")):
         return
-    import requests  # noqa: PLC0415 -- this module's help needs none
+    import requests  # noqa: PLC0415 -- --help does without it
 
     certificates = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True
     if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in {"1", "true"}:
@@ -80,12 +80,12 @@ def probe(server: str, seconds: float = _SECONDS) -> None:
 
 
 def main() -> int:
-    """Send once and say what came of it, or do what the process does that steps start."""
+    """Send once and report the result, or do the work of the process that steps start."""
     parser = argparse.ArgumentParser(prog="python -m components.telemetry", description=__doc__)
     parser.add_argument(
-        "--follow", action="store_true", help="go on until nothing is recorded any more (steps start it)"
+        "--follow", action="store_true", help="continue until nothing is being recorded (started by steps)"
     )
-    parser.add_argument("--ui", action="store_true", help="then show the page of the runs")
+    parser.add_argument("--ui", action="store_true", help="afterwards show the page of the runs")
     flags = parser.parse_args()
     settings = read_settings()
     if settings is None or not settings.server:
@@ -93,7 +93,7 @@ def main() -> int:
         return 2
     sender = LateSender(settings, _SECONDS_OF_A_REQUEST[flags.follow])
     if flags.follow:
-        logging.disable()  # nobody listens, and libraries' logs may hold addresses with passwords
+        logging.disable()  # nobody reads them, and libraries' logs may hold addresses with passwords
         follow_in_process(settings.journals, sender)
         return 0
     logging.getLogger("urllib3").setLevel(logging.ERROR)
@@ -112,13 +112,13 @@ def _once(settings: Settings, sender: Sender) -> int:
     where = shown(settings.server)
     with only_one(settings.journals) as mine:
         if not mine:
-            sys.stdout.write(f"a step's own process is sending to {where} just now.\n")
+            sys.stdout.write(f"a step's background process is already sending to {where}.\n")
             return 0
         try:
             count = send_all(settings.journals, sender)
         except AwayError as error:
             waiting = len(journals_in(settings.journals))
-            sys.stderr.write(f"error: {where} {error}; {waiting} journals wait in {settings.journals}.\n")
+            sys.stderr.write(f"error: {where} {error}; {waiting} journals are waiting in {settings.journals}.\n")
             return 1
     sys.stdout.write(f"{count} journals sent to {where}.\n")
     return 0

@@ -35,11 +35,11 @@ class Context:
 
     Attributes:
         stage: its name in dvc.yaml, or that of the step.
-        identity: 64 hex digits of all that its result depends on: a training that goes on from its checkpoint has those
-            of the one that was killed.
+        identity: 64 hex digits, a hash of all that its result depends on: training resumed from a checkpoint has that
+            of the killed run.
         parent: key of the pipeline's run that it is part of.
-        parent_name: the same for people.
-        injected: id of a run that somebody else began for this stage or for its parent; '' = none.
+        parent_name: the same, readable for people.
+        injected: id of a run that something else began for this stage or for its parent; '' = none.
         tags: for MLflow.
         params: for MLflow, by dotted names.
     """
@@ -75,7 +75,7 @@ def read_context(step: str, words: Sequence[str], values: Mapping[str, Any]) -> 
 
 
 def _parent(tags: Mapping[str, str]) -> tuple[str, str]:
-    """A Kubeflow run, else a DVC experiment, else a revision is one run of the pipeline."""
+    """Key and name of the pipeline's run: a Kubeflow run, otherwise a DVC experiment, otherwise a revision."""
     if run := tags.get("kfp.run_id"):
         return f"kfp:{run}", f"kubeflow {run[:8]}"
     if experiment := tags.get("dvc.exp"):
@@ -98,7 +98,7 @@ def _git() -> dict[str, str]:
 
 
 def _identity(step: str, words: Sequence[str], values: Mapping[str, Any], stage: str) -> str:
-    """SHA-256 of the command, the params, the inputs as dvc.lock has them, and the code, as for a checkpoint."""
+    """SHA-256 of the command, the params, the inputs as in dvc.lock, and the code, as for a checkpoint."""
     code = {file: md5_of(ROOT / file) for file in files_of(modules_of([f"{PACKAGE}.{step}"], _entries_in(values)))}
     files = [value for value in values.values() if isinstance(value, Path)]
     known = {
@@ -120,7 +120,7 @@ def _entries_in(values: Any) -> set[str]:
 
 
 def params_of(values: Mapping[str, Any], longest: int | None = _LONGEST_PARAM) -> dict[str, str]:
-    """The step's arguments, files excepted, as texts by dotted names: `student.training.steps`."""
+    """The step's arguments, except files, as texts by dotted names: `student.training.steps`."""
     found: dict[str, str] = {}
     for name, value in values.items():
         if not isinstance(value, Path | None):

@@ -1,4 +1,4 @@
-"""How long each stage took when it last ran here: it differs in every run, so it is no output that DVC hashes."""
+"""How long each stage took when it last ran here: it differs in every run, so DVC must not hash it."""
 
 import logging
 import os
@@ -18,9 +18,9 @@ _NAME = re.compile(r"[\w@.+-]+")
 
 @contextmanager
 def timed() -> Iterator[None]:
-    """Note the seconds of what happens inside, where it ends well and DVC runs it (it names the stage in `DVC_STAGE`).
+    """Record how many seconds the block takes, if it succeeds and DVC runs it (which sets `DVC_STAGE` to the stage).
 
-    Of several processes the first notes. Of a training that goes on from a checkpoint it is the last part.
+    Of several processes only the first records. For training resumed from a checkpoint, only the last part counts.
     """
     began = monotonic()
     yield
@@ -29,5 +29,5 @@ def timed() -> Iterator[None]:
         return
     try:
         write_json(DURATIONS / f"{stage}.json", {"seconds": round(monotonic() - began, 1)})
-    except OSError as error:  # what the step wrote is whole
+    except OSError as error:  # what the step wrote is complete
         _LOG.warning("%s: %s. The page will not say how long %s took.", DURATIONS, error.strerror, stage)

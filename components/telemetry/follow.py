@@ -1,7 +1,7 @@
-"""A process of its own sends what steps record, while they run and a little longer; no step waits for it.
+"""A separate process sends what steps record, while they run and a little longer; no step waits for it.
 
-It is started by the first step, serves those that come while it is there, and ends by itself: at once where another one
-is at work, `LINGER` seconds after the last step if all was sent, `BUDGET` seconds after it in any case.
+It is started by the first step, serves those that start while it runs, and ends by itself: at once if another one is
+running, `LINGER` seconds after the last step if all was sent, `BUDGET` seconds after it in any case.
 """
 
 import contextlib
@@ -42,11 +42,11 @@ _started: list["subprocess.Popen[bytes]"] = []
 
 
 class AwayError(Exception):
-    """The server does not take anything just now; the message goes on after its address."""
+    """The server accepts nothing at the moment; the message continues after its address."""
 
 
 class Sender(Protocol):
-    """What brings a journal to a server."""
+    """Sends a journal to a server."""
 
     server: str
 
@@ -55,7 +55,7 @@ class Sender(Protocol):
 
 
 def follow_later(settings: Settings) -> None:
-    """Start the process that sends, unless nothing is to be sent or it is there."""
+    """Start the sending process, unless nothing is to be sent or it is already running."""
     if not settings.server or _followed(settings.journals):
         return
     environment = {name: value for name, value in os.environ.items() if name not in {"MLFLOW_RUN_ID", "RANK"}}
@@ -72,7 +72,7 @@ def follow_later(settings: Settings) -> None:
             cwd="/",
             env=environment,
             stdin=nowhere,
-            stdout=nowhere,  # DVC and pods wait until nobody holds a step's own
+            stdout=nowhere,  # DVC and pods wait until nobody holds a step's output
             stderr=nowhere,
             start_new_session=True,
         )
@@ -86,7 +86,7 @@ def _followed(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def only_one(folder: Path) -> Iterator[bool]:
-    """Whether this is the only process that sends the journals of a folder, as long as it lasts."""
+    """Yield whether this is the only process that sends a folder's journals; it stays so within the block."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _LOCK).open("a") as file:
         try:
@@ -104,10 +104,10 @@ def farewell(
     clock: Clock = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
-    """What a step does at its end: nothing but start the process that sends if there is none.
+    """What a step does at its end: only start the sending process if none is running.
 
-    A pod ends with its step, and that process with it: there a step waits until its journal was sent, but for
-    `FAREWELL` seconds at most if the server is known to answer, and for `PATIENCE` if not.
+    A pod ends with its step, and so does that process: in a pod, a step waits until its journal is sent, for at most
+    `FAREWELL` seconds if the server is known to answer, otherwise `PATIENCE`.
 
     Returns:
         What to tell the user, or ''.
@@ -132,7 +132,7 @@ def _patience(folder: Path) -> float:
 def _arrived(settings: Settings, journal: Journal) -> bool:
     try:
         return journal.sent(shown(settings.server)).offset >= journal.size
-    except FileNotFoundError:  # removed, since all of it was sent
+    except FileNotFoundError:  # removed, because all of it was sent
         return True
 
 
@@ -150,26 +150,26 @@ def _status(folder: Path) -> tuple[str, str]:
 
 
 def tell(folder: Path, state: str, why: str = "") -> None:
-    """Say how it stands: `starting`, `sending` or `away`."""
+    """Record the state: `starting`, `sending` or `away`."""
     if _status(folder) != (state, why):
         with contextlib.suppress(OSError):
             write_json(folder / _STATUS, {"state": state, "why": without_secrets(why)})
 
 
 def send_all(folder: Path, sender: Sender, now: Clock = time.time) -> int:
-    """Send what has not arrived of every journal, once, and remove those that are over.
+    """Send the unsent part of every journal, once, and remove those that are finished.
 
     Returns:
         How many were sent.
 
     Raises:
-        AwayError: the server did not take all of it.
+        AwayError: the server did not accept all of it.
     """
     count = 0
     for journal in journals_in(folder):
         with contextlib.suppress(FileNotFoundError):
             sent = journal.sent(shown(sender.server))
-            alive = journal.alive  # asked before it is read: what is dead now grows no more
+            alive = journal.alive  # asked before reading: a dead journal no longer grows
             if sent.offset < journal.size or (not alive and sent.status in {"", "RUNNING"}):
                 try:
                     sender.send(journal)
@@ -185,7 +185,7 @@ def send_all(folder: Path, sender: Sender, now: Clock = time.time) -> int:
 def follow(
     folder: Path, sender: Sender, clock: Clock = time.monotonic, sleep: Callable[[float], None] = time.sleep
 ) -> None:
-    """Send whatever the folder's journals get, until their writers are gone."""
+    """Send whatever is added to the folder's journals, until their writers are gone."""
     last, pause = clock(), POLL
     while True:
         if any_alive(folder):
@@ -204,7 +204,7 @@ def follow(
 
 
 def any_alive(folder: Path) -> bool:
-    """Whether a step is recorded just now."""
+    """Whether a step is being recorded."""
     found = False
     for journal in journals_in(folder):
         with contextlib.suppress(FileNotFoundError):
@@ -213,7 +213,7 @@ def any_alive(folder: Path) -> bool:
 
 
 def end_in_time(folder: Path, clock: Clock = time.monotonic, sleep: Callable[[float], None] = time.sleep) -> None:
-    """End this process, whatever it waits for, `BUDGET` seconds after the last writer."""
+    """End this process, whatever it is waiting for, `BUDGET` seconds after the last writer."""
     last = clock()
     while clock() - last < BUDGET:
         sleep(1.0)
@@ -223,8 +223,8 @@ def end_in_time(folder: Path, clock: Clock = time.monotonic, sleep: Callable[[fl
 
 
 def follow_in_process(folder: Path, sender: Sender) -> None:
-    """What the process of its own does."""
-    os.nice(19)  # beside a training it gets a hundredth of a processor, else all that it wants
+    """What the separate process does."""
+    os.nice(19)  # next to training it gets a hundredth of a processor, otherwise all it wants
     threading.Thread(target=end_in_time, args=(folder,), daemon=True).start()
     while True:
         with only_one(folder) as mine:
@@ -232,5 +232,5 @@ def follow_in_process(folder: Path, sender: Sender) -> None:
                 return
             tell(folder, "starting")
             follow(folder, sender)
-        if not any_alive(folder):  # a step that came while this was about to end counts on it
+        if not any_alive(folder):  # a step that started while this was about to end relies on it
             return

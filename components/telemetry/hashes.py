@@ -1,4 +1,4 @@
-"""DVC's hashes of outputs, made without DVC: they tie a tracked run to the data that it made."""
+"""DVC's hashes of outputs, computed without DVC: they tie a tracked run to the data that it made."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ import yaml
 
 LOCK_FILE = "dvc.lock"
 _BLOCK = 1 << 20
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where it was built
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where available
 
 
 def md5_of(path: Path) -> str:
@@ -24,7 +24,7 @@ def md5_of(path: Path) -> str:
 
 
 def dvc_md5(path: Path) -> str:
-    """What dvc.lock says of an output: a file's MD5, or for a folder that of the list of its files, and `.dir`."""
+    """An output's hash in dvc.lock: a file's MD5, or for a folder that of its list of files, and `.dir`."""
     if not path.is_dir():
         return md5_of(path)
     names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
@@ -34,7 +34,7 @@ def dvc_md5(path: Path) -> str:
 
 
 def size_of(path: Path, enough: int) -> int:
-    """Bytes of a file or of a folder's files; counting ends where there are more than `enough`."""
+    """Bytes of a file or of a folder's files; counting stops at more than `enough`."""
     if not path.is_dir():
         return path.stat().st_size
     total = 0
@@ -47,7 +47,7 @@ def size_of(path: Path, enough: int) -> int:
 
 
 def locked_inputs(lock: Path, paths: Iterable[Path], stage: str) -> dict[str, str]:
-    """Hashes that dvc.lock has of the outputs of other stages that are, hold or lie in one of the paths."""
+    """Hashes in dvc.lock of other stages' outputs that equal, contain or lie in one of the paths."""
     try:
         stages = yaml.load(lock.read_text(encoding="utf-8"), _LOADER)["stages"]  # noqa: S506 -- a safe loader
     except (OSError, KeyError, TypeError, yaml.YAMLError):

@@ -1,4 +1,4 @@
-"""The journal of one run: a line of JSON an event, in a folder with the run's small files."""
+"""The journal of one run: one line of JSON per event, in a folder with the run's small files."""
 
 import errno
 import fcntl
@@ -23,17 +23,17 @@ Event = dict[str, Any]
 
 
 class Writer:
-    """Appends events. A lock on the file, which ends with the process, tells others that the writer lives.
+    """Appends events. A lock on the file, which ends with the process, tells others that the writer is alive.
 
-    What was written outlives a killed process; a line that was cut off by a full disk is dropped when the journal is
-    taken up again.
+    What was written survives a killed process; a line that was cut off by a full disk is dropped when the journal is
+    resumed.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Open the folder's journal, a new one or that of a run that was broken off.
+        """Open the folder's journal, a new one or that of an interrupted run.
 
         Raises:
-            BlockingIOError: another process writes it.
+            BlockingIOError: another process is writing it.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -47,17 +47,17 @@ class Writer:
                 if tried == _TRIES - 1:
                     os.close(self._file)
                     raise
-                time.sleep(0.01)  # somebody asks just now whether it is locked
+                time.sleep(0.01)  # somebody is testing whether it is locked
         size = os.fstat(self._file).st_size
         whole = os.pread(self._file, size, 0).rfind(b"\n") + 1
         if whole < size:
             os.ftruncate(self._file, whole)
 
     def append(self, event: Event) -> None:
-        """Write one event, at once.
+        """Write one event immediately.
 
         Raises:
-            OSError: it could not be written whole.
+            OSError: it could not be written completely.
         """
         line = f"{json.dumps(event, ensure_ascii=False)}\n".encode()
         with self._lock:
@@ -71,19 +71,19 @@ class Writer:
         path.write_bytes(content)
 
     def close(self) -> None:
-        """End the lock."""
+        """Release the lock."""
         os.close(self._file)
 
 
 @dataclass
 class Sent:
-    """How far a journal was sent.
+    """How much of a journal was sent.
 
     Attributes:
-        server: where to, without password.
+        server: its address, without password.
         run: the server's id of the run.
         offset: bytes of the journal that arrived.
-        status: what the server was told last of the run's end.
+        status: the last status of the run that the server was told.
     """
 
     server: str
@@ -99,7 +99,7 @@ class Journal:
     folder: Path
 
     def events(self, offset: int = 0) -> Iterator[tuple[Event, int]]:
-        """Whole events from `offset` on, each with the offset behind it; unreadable lines are left out."""
+        """Complete events from `offset` on, each with the offset after it; unreadable lines are skipped."""
         with (self.folder / EVENTS).open("rb") as file:
             file.seek(offset)
             for line in file:
@@ -120,7 +120,7 @@ class Journal:
 
     @property
     def alive(self) -> bool:
-        """Whether a process writes it."""
+        """Whether a process is writing it."""
         with (self.folder / EVENTS).open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -130,11 +130,11 @@ class Journal:
 
     @property
     def ended(self) -> bool:
-        """Whether the run came to its end, good or bad; a killed one has none."""
+        """Whether the run ended, successfully or not; a killed one has no end."""
         return any(event["event"] == "end" for event, _ in self.events())
 
     def sent(self, server: str) -> Sent:
-        """How far it was sent to a server."""
+        """How much of it was sent to a server."""
         try:
             found = Sent(**read_json(self.folder / SENT))
         except (OSError, ValueError, TypeError):
@@ -142,7 +142,7 @@ class Journal:
         return found if found.server == server else Sent(server)
 
     def note(self, sent: Sent) -> None:
-        """Keep how far it was sent."""
+        """Store how much of it was sent."""
         write_json(self.folder / SENT, asdict(sent))
 
     def remove(self) -> None:

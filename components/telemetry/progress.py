@@ -12,7 +12,7 @@ _LINE_SECONDS = 15.0
 
 
 class Progress:
-    """Counts steps; shows step, rate, time left and the last values given. A total of 0 means it is not known.
+    """Counts steps; shows step, rate, time left and the last values given. A total of 0 means unknown.
 
     On a terminal it is a `tqdm` bar. Elsewhere it writes a line every 15 seconds and one at the end.
     """

@@ -1,4 +1,4 @@
-"""What a step sees of tracking: it records into the journal of its run, and nothing that happens there stops it."""
+"""What a step sees of tracking: it records into its run's journal, and nothing that happens there stops it."""
 
 import json
 import logging
@@ -26,23 +26,23 @@ from components.telemetry.system import Sampler
 
 _LOG = logging.getLogger(__name__)
 _NO_NAME = re.compile(r"[^\w\-. /]")
-# Hashing outputs takes at most a hundredth of the step's time, and this much at any rate: a tenth of a second.
+# Hashing outputs takes at most a hundredth of the step's time, or, if that is more, a tenth of a second: these bytes.
 _HASHED_BYTES = 32 << 20
 _HASHED_BYTES_PER_SECOND = 3 << 20
 
 
 class Recorder:
-    """Records one run. Without a journal, or once that failed, it does nothing."""
+    """Records one run. Without a journal, or once that has failed, it does nothing."""
 
     def __init__(self, writer: Writer | None = None, seen: Mapping[str, int] | None = None) -> None:
-        """Record to `writer`; `seen` has the last step of each value that is there already."""
+        """Record to `writer`; `seen` has the last step of each value already recorded."""
         self._writer = writer
         self._seen = dict(seen or {})
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Record numbers by name, such as `train/total`.
 
-        What was recorded of a run before it was broken off is not recorded again when it repeats those steps.
+        Values recorded before a run was interrupted are not recorded again when it repeats those steps.
         """
         new = {_NO_NAME.sub("_", name): value for name, value in values.items()}
         new = {name: value for name, value in new.items() if step > self._seen.get(name, -1)}
@@ -50,7 +50,7 @@ class Recorder:
             self._write("metrics", step=step, values={name: float(value) for name, value in new.items()})
 
     def file(self, name: str, make: Callable[[], bytes]) -> None:
-        """Record a small file, such as `samples/100.png`; made here, its faults are no faults of the step."""
+        """Record a small file, such as `samples/100.png`; it is made here, so that an error does not harm the step."""
         if self._writer:
             with self.unharmed():
                 self._writer.add_file(name, make())
@@ -60,7 +60,7 @@ class Recorder:
         """Record that the run measured the weights in `path` on a test set: a candidate for the task's champion.
 
         Args:
-            task: the section of params.yaml; scores of equal ones are compared.
+            task: the section of params.yaml; scores are compared if it is equal.
             path: the file of the weights.
             dataset: name of the test set.
             scores: `psnr` and others on it.
@@ -73,7 +73,7 @@ class Recorder:
                 self.event("model", **values, source=source, dataset=dataset, scores=dict(scores))
 
     def event(self, kind: str, **values: Any) -> None:
-        """Record something else, without what nobody may read."""
+        """Record another event, without secrets."""
         if self._writer:
             with self.unharmed():
                 self._write(kind, **without_secrets(values))
@@ -85,13 +85,13 @@ class Recorder:
 
     @contextmanager
     def unharmed(self) -> Iterator[None]:
-        """Let whatever goes wrong inside end the recording, with one warning, and nothing else."""
+        """If anything goes wrong inside, end the recording with one warning, and nothing else."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001 -- whatever it is, the step goes on
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the step continues
             self._writer = None
             told = without_secrets(str(error) or type(error).__name__)
-            _LOG.warning("tracking: %s. The step goes on and is recorded no further.", told)
+            _LOG.warning("tracking: %s. The step continues, but is no longer recorded.", told)
 
 
 _NONE = Recorder()
@@ -105,7 +105,7 @@ def current() -> Recorder:
 
 @contextmanager
 def observed(step: str, words: Sequence[str], values: Mapping[str, Any]) -> Iterator[None]:
-    """Note how long a step takes, and record it as a run: what every step gives to `run_step` as its observer."""
+    """Time a step and record it as a run: the observer that every step passes to `run_step`."""
     with timed(), tracked(step, words, values):
         yield
 
@@ -139,7 +139,7 @@ def _begun(step: str, words: Sequence[str], values: Mapping[str, Any]) -> "_Run 
 
 
 class _Run:
-    """One run from its begin to its end."""
+    """One run from its beginning to its end."""
 
     def __init__(self, settings: Settings, context: Context, values: Mapping[str, Any]) -> None:
         self._settings, self._began = settings, time.monotonic()
@@ -161,7 +161,7 @@ class _Run:
     def _measured(self, values: Mapping[str, float], step: int) -> None:
         self.recorder.metrics(values, step)
         with self.recorder.unharmed():
-            follow_later(self._settings)  # the one that was there may have ended with another step's pod
+            follow_later(self._settings)  # the running one may have ended with another step's pod
 
     def __enter__(self) -> None:
         _current.append(self.recorder)
@@ -182,12 +182,12 @@ class _Run:
         if kind is None:
             self.recorder.event("tags", values=self._hashes())
             self.recorder.event("end", status="FINISHED")
-        elif not issubclass(kind, KeyboardInterrupt | OSError):  # after those one runs it again, and it goes on
+        elif not issubclass(kind, KeyboardInterrupt | OSError):  # after those, the user reruns it and it resumes
             self.recorder.event("tags", values={"error": kind.__name__})
             self.recorder.event("end", status="FAILED")
 
     def _hashes(self) -> dict[str, str]:
-        """DVC's hashes of what the step wrote; what is too large for it stands in dvc.lock alone."""
+        """DVC's hashes of what the step wrote; for what is too large, they are only in dvc.lock."""
         limit = _HASHED_BYTES + int(_HASHED_BYTES_PER_SECOND * (time.monotonic() - self._began))
         found: dict[str, str] = {}
         for name, path in self._paths.items():
@@ -200,7 +200,7 @@ class _Run:
 
 
 def _stand(path: Path) -> tuple[int, int] | None:
-    """What tells that a file or folder was replaced."""
+    """Inode and time of a file or folder, which change when it is replaced."""
     try:
         found = path.stat()
     except OSError:
@@ -209,7 +209,7 @@ def _stand(path: Path) -> tuple[int, int] | None:
 
 
 def _open(folder: Path, context: Context) -> tuple[Writer, dict[str, int]]:
-    """The journal of the same run that was broken off, with the last step of each of its values, or a new one."""
+    """The same run's interrupted journal, with the last step of each of its values, or a new one."""
     start = f"{_NO_NAME.sub('-', context.stage).replace('/', '-')}-{context.identity[:16]}"
     for journal in journals_in(folder):
         if not journal.folder.name.startswith(f"{start}-") or journal.ended:

@@ -1,6 +1,6 @@
-"""Students in MLflow's registry: each once, by DVC's hash of its weights; the best of a task is its champion.
+"""Students in MLflow's registry: each once, by DVC's hash of its weights; a task's best is its champion.
 
-A version refers to DVC's copy of the weights, so that they are stored once.
+A version refers to DVC's copy of the weights, so that they are stored only once.
 """
 
 import os
@@ -25,15 +25,15 @@ def model_name(task: str) -> str:
 
 
 def register(client: "MlflowClient", run: "Run", event: Mapping[str, Any], *, remote: bool) -> None:
-    """Register the student that a run measured, unless it is there, and give the task's best the alias.
+    """Register the student that a run measured, unless it is there already, and give the task's best the alias.
 
-    Students are compared by PSNR on the first test set, those that the same protocol measured on the same set.
+    Students are compared by PSNR on the first test set, if it and the protocol are the same.
 
     Args:
-        client: of the server.
+        client: a client of the server.
         run: the run on the server.
         event: `model` of its journal.
-        remote: the server sees none of our files, and refuses their paths.
+        remote: whether the server can't see our files, and so refuses their paths.
     """
     name = model_name(event["task"])
     if not client.search_registered_models(f"name = '{name}'"):
@@ -64,7 +64,7 @@ def _compared(tags: Mapping[str, str], event: Mapping[str, Any]) -> bool:
 
 
 def stored_at(md5: str, project: Path, environment: Mapping[str, str] = os.environ) -> str:
-    """Where DVC keeps a file: in its default remote, else in its cache, as its configuration says."""
+    """Where DVC keeps a file: in its default remote if it has one, otherwise in its cache."""
     config = ConfigParser(interpolation=None)
     for file in ("config", "config.local"):
         try:

@@ -1,4 +1,4 @@
-"""Passwords and tokens taken out of whatever is written or told."""
+"""Remove passwords and tokens from whatever is written or shown."""
 
 import os
 import re
@@ -12,14 +12,14 @@ _IN_ADDRESS = re.compile(r"(?<=://)[^/\s\"']*@")
 _IN_QUERY = re.compile(
     r"(?<=[?&])([^=&\s]*(?:token|signature|key|credential|password)[^=&\s]*)=[^&\s\"']+", re.IGNORECASE
 )
-_SHORTEST = 6  # shorter values are words that stand in other places too
+_SHORTEST = 6  # shorter values may be words that occur elsewhere too
 
 
 def without_secrets(value: Any, environment: Mapping[str, str] = os.environ) -> Any:
-    """`value`, a text or nested lists and mappings of texts, with `***` in place of what nobody may read.
+    """`value`, a text or nested lists and mappings of texts, with `***` in place of secrets.
 
-    That is what stands before the @ of an address, signed queries, and the values of environment variables whose names
-    speak of passwords, tokens, secrets or keys.
+    Secrets are what precedes the @ of an address, signed queries, and the values of environment variables whose names
+    mention passwords, tokens, secrets or keys.
     """
     if isinstance(value, Mapping):
         return {without_secrets(key, environment): without_secrets(one, environment) for key, one in value.items()}
@@ -33,6 +33,6 @@ def without_secrets(value: Any, environment: Mapping[str, str] = os.environ) -> 
 
 
 def _secrets(environment: Mapping[str, str]) -> list[str]:
-    """The longest first, so that one that is part of another leaves no rest."""
+    """The secrets, longest first, so that one within another leaves no remainder."""
     found = {value for name, value in environment.items() if _NAMES.search(name) and len(value) >= _SHORTEST}
     return sorted(found | {quote(value, safe="") for value in found}, key=len, reverse=True)

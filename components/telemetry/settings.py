@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 SWITCH = "TRACKING"
-"""`off`: nothing is recorded; `journal`: it is recorded and nothing sent; else both."""
+"""`off`: nothing is recorded; `journal`: runs are recorded but not sent; otherwise both."""
 
 _QUEUED = (".dvc", "tmp", "exps")
 
@@ -32,9 +32,9 @@ class Settings:
 def read_settings(environment: Mapping[str, str] | None = None, folder: Path | None = None) -> Settings | None:
     """Settings of this process; None if tracking is off.
 
-    Journals lie in `$TRACKING_DIR`, else beside the checkpoints that tasks of a cluster share (`$CHECKPOINT_DIR`), else
-    in `.cache/tracking`. Without `MLFLOW_TRACKING_URI` runs go to a database in the project's folder, if the whole of
-    mlflow is installed.
+    Journals are in `$TRACKING_DIR` if set, otherwise beside the checkpoints that a cluster's tasks share
+    (`$CHECKPOINT_DIR`), otherwise in `.cache/tracking`. Without `MLFLOW_TRACKING_URI`, runs go to a database in the
+    project's folder, if the full mlflow is installed.
     """
     environment = os.environ if environment is None else environment
     mode = environment.get(SWITCH, "")
@@ -57,7 +57,7 @@ def read_settings(environment: Mapping[str, str] | None = None, folder: Path | N
 
 
 def _project(folder: Path) -> Path:
-    """The project's folder, also where DVC runs a queued experiment in a copy that it throws away."""
+    """The project's folder, even where DVC runs a queued experiment in a temporary copy."""
     parts = folder.parts
     for place in range(len(parts) - len(_QUEUED)):
         if parts[place : place + len(_QUEUED)] == _QUEUED:

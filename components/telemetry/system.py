@@ -1,4 +1,4 @@
-"""What a run takes of its machine, by the names under which MLflow shows it."""
+"""What a run uses of its machine, under the names by which MLflow shows it."""
 
 import contextlib
 import importlib
@@ -15,7 +15,7 @@ _MEGABYTE = 1e6
 
 
 class Sampler(threading.Thread):
-    """Measures now and then, in a thread that sleeps otherwise: a millisecond of processor time a measurement."""
+    """Measures at intervals, in a thread that sleeps otherwise; a measurement takes a millisecond of processor time."""
 
     def __init__(
         self, report: Callable[[Mapping[str, float], int], None], first: int, seconds: float = SECONDS
@@ -29,7 +29,7 @@ class Sampler(threading.Thread):
 
     def run(self) -> None:
         """Measure until `stop`."""
-        psutil.cpu_percent()  # the first answer says nothing
+        psutil.cpu_percent()  # the first answer is meaningless
         self._gpus = _gpus()
         while not self._over.wait(self._seconds):
             self.sample()
@@ -51,7 +51,7 @@ class Sampler(threading.Thread):
         self._next += 1
 
     def stop(self) -> None:
-        """End it; a last measurement says what the run took at its end."""
+        """Stop, with a last measurement of what the run uses at its end."""
         self._over.set()
         self.sample()
 

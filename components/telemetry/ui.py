@@ -17,7 +17,7 @@ _SECONDS = 120.0
 
 
 def serve(settings: Settings) -> int:
-    """Say the address of the page, and serve it until Ctrl-C where no server does.
+    """Print the address of the page, and serve it until Ctrl-C if no server does.
 
     Returns:
         The exit code.
@@ -41,9 +41,9 @@ def serve(settings: Settings) -> int:
     environment = os.environ | {
         "MLFLOW_BACKEND_STORE_URI": settings.server,
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # nine processes more, for what is not used here
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # nine more processes, for features not used here
     }
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server must not stay behind
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server must not keep running
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
             if _listens(port, server):

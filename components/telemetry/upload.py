@@ -1,7 +1,7 @@
-"""A journal brought to MLflow so that sending any part of it twice changes nothing there.
+"""Send a journal to MLflow so that sending any part of it twice changes nothing there.
 
-A run is found by the tag of its journal before it is made, numbers keep the time at which they were recorded (MLflow
-stores equal ones once), and params, tags and files of one name replace each other.
+A run is looked up by its journal's tag before it is created, numbers keep the time at which they were recorded (MLflow
+stores equal ones once), and params, tags and files replace earlier ones of the same name.
 """
 
 import logging
@@ -25,7 +25,7 @@ JOURNAL = "tracking.journal"
 PIPELINE = "pipeline.key"
 _PARENT = "mlflow.parentRunId"
 _OF_THE_PIPELINE = ("git.rev", "dvc.exp", "dvc.exp.baseline", "kfp.run_id", "image.digest")
-_KIND = {"mlflow.experimentKind": "custom_model_development"}  # which of its two faces the page shows
+_KIND = {"mlflow.experimentKind": "custom_model_development"}  # which of its two views the page shows
 _AT_ONCE = 500  # MLflow takes 1000 numbers, 100 params and 100 tags
 _FEW_AT_ONCE = 100
 _LONGEST_TAG = 4000
@@ -40,8 +40,8 @@ class MlflowSender:
 
     Args:
         server: its address.
-        experiment: name of the group of runs; `$MLFLOW_EXPERIMENT_ID` goes before it.
-        artifacts: where a new group keeps its files; None is the server's choice.
+        experiment: name of the group of runs; `$MLFLOW_EXPERIMENT_ID` takes precedence.
+        artifacts: where a new group keeps its files; None leaves the choice to the server.
     """
 
     def __init__(self, server: str, experiment: str, artifacts: str | None = None) -> None:
@@ -51,14 +51,14 @@ class MlflowSender:
         self._parents: dict[str, str] = {}
 
     def send(self, journal: Journal) -> None:
-        """Send what has not arrived, in the order in which it was recorded.
+        """Send what has not arrived, in the order of recording.
 
         Raises:
-            AwayError: the server is away, too slow, or does not let us in.
+            AwayError: the server is away, too slow, or denies access.
         """
         try:
             self._send(journal, journal.sent(shown(self.server)), alive=journal.alive)
-        except GoneError:  # somebody deleted the run for good: the next time it is made again
+        except GoneError:  # somebody deleted the run for good: it is created again next time
             journal.note(Sent(shown(self.server)))
 
     def _send(self, journal: Journal, sent: Sent, *, alive: bool) -> None:
@@ -104,7 +104,7 @@ class MlflowSender:
             self._end(journal, sent, event["status"], event["time"])
 
     def _begun(self, event: Event) -> str:
-        """The server's run for a journal: the one that was injected for it, the one made before, or a new one."""
+        """The server's run for a journal: the one injected for it, the one created earlier, or a new one."""
         injected = self._injected(event["injected"])
         if injected and _PARENT in injected.data.tags:
             run, parent = injected, ""
@@ -122,7 +122,7 @@ class MlflowSender:
         return str(run.info.run_id)
 
     def _injected(self, run: str) -> Run | None:
-        """The run that Kubeflow or a user began: the stage's own if it is part of another, else the pipeline's."""
+        """The run that Kubeflow or a user began: the stage's own if it has a parent, otherwise the pipeline's."""
         if not run:
             return None
         try:
@@ -140,9 +140,9 @@ class MlflowSender:
         return self._parents[key]
 
     def _found(self, experiment: str, tag: str, value: str, tags: Mapping[str, str], name: str, begun: int) -> Run:
-        """The one run with that tag, made if there is none.
+        """The one run with that tag, created if there is none.
 
-        Two that are made at the same moment by pods without a common folder: the older one stays.
+        If pods without a shared folder create two at the same moment, the older one stays.
         """
 
         def search() -> list[Run]:
@@ -167,7 +167,7 @@ class MlflowSender:
         if not self._experiment:
             self._experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or self._get(get)
         if not self._experiment:
-            # Another pod may have made it meanwhile: that is refused, and then it is there.
+            # If another pod has created it meanwhile, this is refused, and the experiment is there.
             self._ask(lambda: self._client.create_experiment(self._name, self._artifacts, _KIND))
             self._experiment = self._get(get)
         return self._experiment
@@ -196,14 +196,14 @@ class MlflowSender:
         return []
 
     def _get(self, call: Callable[[], Value]) -> Value:
-        """What the server says, which nothing can go on without."""
+        """The server's answer, without which nothing can continue."""
         try:
             return _asked(call)
         except RefusedError as error:
             raise AwayError(f"refuses ({error})") from error
 
     def _ask(self, call: Callable[[], Value]) -> Value | None:
-        """What the server says; None where it refuses this content, which the journal must not stick at."""
+        """The server's answer; None if it refuses this content, which must not block the journal."""
         try:
             return _asked(call)
         except RefusedError as error:
@@ -214,11 +214,11 @@ class MlflowSender:
 
 
 class GoneError(Exception):
-    """The server has no such run any more."""
+    """The server no longer has this run."""
 
 
 class RefusedError(Exception):
-    """The server answered, and did not do what it was asked for."""
+    """The server answered, but did not do what was asked."""
 
     def __init__(self, status: int, message: str) -> None:
         self.status = status
@@ -233,12 +233,12 @@ def _asked(call: Callable[[], Value]) -> Value:
         told = " ".join(str(without_secrets(error.message)).split())[:300]
         if status in {401, 403}:
             raise AwayError(
-                f"does not let us in (HTTP {status}): see MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD, "
+                f"denies access (HTTP {status}): check MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD, "
                 "MLFLOW_TRACKING_TOKEN"
             ) from error
         if 400 <= status < 500 and status not in {408, 429}:
             raise RefusedError(status, told) from error
-        raise AwayError(f"does not answer as it should ({told})") from error
+        raise AwayError(f"does not answer properly ({told})") from error
     except Exception as error:
         raise AwayError(f"can't be used ({type(error).__name__}: {without_secrets(str(error))[:300]})") from error
 

@@ -1,1 +1,1 @@
-"""What is found out about the images of a collection, and what is expected of them."""
+"""What is measured on the images of a collection, and what is expected of them."""

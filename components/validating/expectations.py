@@ -25,8 +25,8 @@ def image_expectations(
 ) -> list[Expectation]:
     """List what is expected: `description` says it in words, `notes` what to do about a row that fails.
 
-    No empty cell is judged: where there is no value, for instance no pair, nothing is expected. What has the severity
-    `info` is only reported. The arguments are the limits of `components.validate.Validation`.
+    Empty cells are not judged: where there is no value, for instance no pair, nothing is expected. Failures of severity
+    `info` are only reported. The arguments are the limits of `components.validate.Validation`.
     """
     training = Column("split") == "training"
     kept_out = Column("split") != "training"

@@ -1,4 +1,4 @@
-"""What one image is like: read once, described by numbers, judged elsewhere."""
+"""Describe an image by numbers: it is read once here and judged elsewhere."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -28,12 +28,12 @@ PAIR_OK = "ok"
 _THUMBNAIL = 64
 _BLUR_SIGMA = 2.0
 _FLAT_VARIANCE = 1.0
-"""In squared grey levels: what rounding to uint8 leaves in an image without structure."""
+"""In squared grey levels: the variance that rounding to uint8 leaves in an image without structure."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """One row of the table; what cannot be known is None.
+    """One row of the table; unknown values are None.
 
     Attributes:
         split: training, validation or test.
@@ -48,7 +48,7 @@ class Inspection:
         width: columns.
         hashes: 64-bit perceptual hashes in the eight orientations, the upright one first.
         pair: `ok`, or what is wrong with the degraded partner; None where there is none.
-        pair_correlation: likeness of the pair, -1..1 (`pair_correlation`).
+        pair_correlation: similarity of the pair, -1..1 (`pair_correlation`).
     """
 
     split: Split
@@ -104,9 +104,9 @@ Crop = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 
 def inspect_images(listed: Sequence[Listed], raw: Path, crop: Crop, scale: int) -> Iterator[Inspection]:
-    """Inspect images in parallel and yield them in the given order; only the images in work are in memory.
+    """Inspect images in parallel and yield them in the given order; only the images in progress are in memory.
 
-    Threads are enough: decoding, hashing and resizing all release Python's lock.
+    Threads are enough: decoding, hashing and resizing all release the GIL.
 
     Args:
         listed: the images.
@@ -134,14 +134,14 @@ def inspect_image(listed: Listed, raw: Path, crop: Crop, scale: int) -> Inspecti
 
 
 def pair_correlation(clean: NDArray[np.uint8], degraded: NDArray[np.uint8]) -> float:
-    """Likeness of two images of the same shape but maybe not the same size: 1 same, around 0 unrelated, -1 inverse.
+    """Similarity of two images of the same shape, maybe of different sizes: 1 same, around 0 unrelated, -1 inverse.
 
     Correlation of the grey details (Gaussian of sigma 2 subtracted) of thumbnails whose longer side has at most 64
-    pixels: averaging removes noise and rain, subtracting what many photographs share, a bright sky above dark ground.
-    Two images without any detail are alike. A shift by a few pixels is not seen.
+    pixels: averaging removes noise and rain; subtracting removes what many photographs share, a bright sky above dark
+    ground. Two images without any detail count as alike. A shift by a few pixels goes unnoticed.
 
-    Measured: the 57 pairs of Set5 and Set14 at x2, x3 and x4 above 0.97; the 50 of Rain100H from 0.328 up, all but two
-    above 0.45; 39,900 wrong pairs of BSDS500 at x4 below 0.24, 999 of 1000 below 0.13.
+    Measured: the 57 pairs of Set5 and Set14 at x2, x3 and x4 are above 0.97; the 50 of Rain100H are at 0.328 and above,
+    all but two above 0.45; 39,900 wrong pairs of BSDS500 at x4 are below 0.24, 999 of 1000 below 0.13.
 
     Args:
         clean: `H W 3`, 0..255.
@@ -179,5 +179,5 @@ def _with_partner(found: Inspection, clean: NDArray[np.uint8], path: Path, scale
 
 
 def _reason(error: InputError, path: Path) -> str:
-    """The message without the path, which the table has in a column of its own."""
+    """The message without the path, which has its own column in the table."""
     return str(error).removeprefix(f"{path}: ")

@@ -29,7 +29,7 @@ _WHICH_IMAGE = ("split", "dataset", "clean")
 
 @dataclass(frozen=True)
 class Failure:
-    """One row that an expectation is not true of.
+    """One row that fails an expectation.
 
     Attributes:
         split: its split.
@@ -46,18 +46,18 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one expectation.
+    """The result of one expectation.
 
     Attributes:
         expected: the expectation in words.
         advice: what to do about a row that fails.
-        type: Great Expectations' name of its kind.
-        column: the column that it judges; several are joined by a comma.
+        type: Great Expectations' name for its kind.
+        column: the column that it judges; several are joined by commas.
         arguments: its limits and its condition on rows.
-        required: whether failing stops the run; else it is only reported.
-        success: whether it is true of every row.
+        required: whether a failure stops the run; otherwise it is only reported.
+        success: whether every row meets it.
         checked: number of rows that have a value and fall under its condition.
-        failures: the rows it is not true of, in the table's order.
+        failures: the rows that fail it, in the table's order.
     """
 
     expected: str
@@ -74,7 +74,7 @@ class Outcome:
 def judge(rows: Sequence[Mapping[str, Any]], expectations: Sequence[Expectation], docs: Path) -> list[Outcome]:
     """Check the table of `rows` against `expectations`, and write Data Docs to the folder `docs`.
 
-    The outcomes are the same for the same rows. The pages hold the time and load styles from the internet.
+    The same rows give the same outcomes. The pages contain the time and load styles from the internet.
 
     Raises:
         RuntimeError: Great Expectations could not compute an expectation.

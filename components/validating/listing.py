@@ -1,4 +1,4 @@
-"""Which files a collection is made of: the patterns of params.yaml, looked up in the fetched sources."""
+"""Which files make up a collection: the patterns of params.yaml, looked up in the fetched sources."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from components.run.errors import InputError, unknown_name
 
 @dataclass(frozen=True)
 class Listed:
-    """One image of a split, and where its degraded partner has to lie.
+    """One image of a split, and where its degraded partner has to be.
 
     Attributes:
         split: training, validation or test.
@@ -35,7 +35,7 @@ def list_images(collection: Collection, datasets: Mapping[str, Dataset], raw: Pa
     Args:
         collection: the datasets of each split.
         datasets: every dataset of params.yaml by name.
-        raw: folder of fetched sources, one folder a source.
+        raw: folder of fetched sources, one folder per source.
         scale: what `{scale}` stands for in the path of a degraded partner.
 
     Raises:
@@ -54,9 +54,7 @@ def _list_dataset(split: Split, name: str, dataset: Dataset, raw: Path, scale: i
     folder = raw / dataset.source
     where = f"datasets.{name}"
     if not folder.is_dir():
-        raise InputError(
-            f"{where}.source: {folder} is no folder. Write the name of a source of `sources`, and fetch it."
-        )
+        raise InputError(f"{where}.source: {folder} is not a folder. Write the name of one of `sources`, and fetch it.")
     by_clean = not isinstance(dataset.clean, str)
     found: dict[Path, str] = {}
     for pattern in dataset.patterns:
@@ -101,22 +99,22 @@ def _matches(where: str, pattern: str, folder: Path) -> list[Path]:
     if not found:
         there = [str(path.relative_to(folder)) for path in islice(folder.rglob("*"), 1000) if path.is_file()]
         examples = ", ".join(sorted(there)[:5]) or "nothing"
-        raise InputError(f"{where}: the pattern {pattern!r} matches no file in {folder}. There is: {examples}.")
+        raise InputError(f"{where}: the pattern {pattern!r} matches no file in {folder}. Found there: {examples}.")
     for path in found:
         if not str(path).isprintable():
-            raise InputError(f"{where}: {str(path)!r} in {folder} is no UTF-8 file name. Rename the file.")
+            raise InputError(f"{where}: {str(path)!r} in {folder} is not a UTF-8 file name. Rename the file.")
     return found
 
 
 def _image_name(where: str, template: str, path: Path, pattern: str, scale: int) -> str:
     name = _fill(f"{where}.name", template, path, pattern, scale)
     if "/" in name:
-        raise InputError(f"{where}.name: {name!r} has a slash. Write wildcards of single folders, joined by `_`.")
+        raise InputError(f"{where}.name: {name!r} has a slash. Use wildcards for single folders, joined by `_`.")
     return name
 
 
 def _fill(where: str, template: str, path: Path, pattern: str, scale: int) -> str:
-    """Fill in what stands for parts of a found file's path."""
+    """Fill in the placeholders for parts of a found file's path."""
     wildcards = _wildcards(pattern, path)
     try:
         filled = template.format(
@@ -125,15 +123,15 @@ def _fill(where: str, template: str, path: Path, pattern: str, scale: int) -> st
     except (LookupError, ValueError, AttributeError):
         numbers = "".join(f", {{{number}}}" for number in range(1, len(wildcards) + 1))
         raise InputError(
-            f"{where}: cannot fill in {template!r}. Only {{name}} and {{scale}}, {{extension}}{numbers} stand for "
-            f"something; the numbers count the wildcards of {pattern!r}."
+            f"{where}: cannot fill in {template!r}. Only {{name}} and {{scale}}, {{extension}}{numbers} have a "
+            f"meaning; the numbers count the wildcards of {pattern!r}."
         ) from None
     _stay_inside(where, filled)
     return filled
 
 
 def _wildcards(pattern: str, path: Path) -> tuple[str, ...]:
-    """What each wildcard of a pattern matched in a path that `Path.glob` found by it; `**` may be empty."""
+    """What each wildcard of a pattern matched in a path that `Path.glob` found with it; `**` may be empty."""
     expression = ""
     for part in PurePosixPath(pattern).parts:
         if part == "**":

@@ -1,4 +1,4 @@
-"""A photograph's fingerprint: survives re-encoding and resizing and, compared in all orientations, flips and turns."""
+"""A photograph's fingerprint: survives re-encoding, resizing and, compared in all orientations, flips and rotations."""
 
 import imagehash
 import numpy as np
@@ -18,7 +18,7 @@ ORIENTATIONS: dict[str, Image.Transpose | None] = {
 """The eight ways to flip and turn a rectangle."""
 
 _THUMBNAIL = 32
-"""Side that `imagehash.phash` shrinks to: a thumbnail of this size passes it unchanged, in every orientation."""
+"""Side that `imagehash.phash` shrinks to: it leaves a thumbnail of this size unchanged, in every orientation."""
 _BLOCK = 1 << 22
 
 
@@ -35,14 +35,14 @@ def oriented_hashes(image: NDArray[np.uint8]) -> tuple[int, ...]:
 def nearest(
     oriented: NDArray[np.uint64], upright: NDArray[np.uint64]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.uint8]]:
-    """Find for each image of one set the most similar one of another set.
+    """For each image of one set, find the most similar one of another set.
 
     Args:
         oriented: `N 8`, the hashes of the first set in all `ORIENTATIONS`.
         upright: `M`, the upright hashes of the second set, at least one.
 
     Returns:
-        Index into `upright`, index into `ORIENTATIONS` and distance in bits (0..64), each `N`; the first of equals.
+        Index into `upright`, index into `ORIENTATIONS` and distance in bits (0..64), each `N`; ties go to the first.
     """
     index = np.empty(len(oriented), np.intp)
     orientation = np.empty(len(oriented), np.intp)

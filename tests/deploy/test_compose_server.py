@@ -79,7 +79,7 @@ def test_what_steps_recorded_arrives_once(backend, tmp_path, monkeypatch):
     if tracking_backend.ACCOUNTS:
         told, why = sync([journals], address)
         assert told == ["1"]
-        assert "does not let us in (HTTP 401): see MLFLOW_TRACKING_USERNAME" in why
+        assert "denies access (HTTP 401): check MLFLOW_TRACKING_USERNAME" in why
     # Then again, with nothing left, and as by somebody who kept a copy.
     told, why = sync([journals, journals, tmp_path / "copy"], address, **account)
     expected = [f"{count} journals sent to {address}." for count in (2, 0, 2)]

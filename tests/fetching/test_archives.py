@@ -140,7 +140,7 @@ def test_a_link_that_names_no_file_of_the_archive_is_refused(tmp_path, out, link
         add(file, "folder", type=tarfile.DIRTYPE)
         for name, target in links.items():
             add(file, name, type=tarfile.SYMTYPE, linkname=target)
-    refused(path, out, "its member 'a' is a link to '.*', which is no file of the archive")
+    refused(path, out, "its member 'a' is a link to '.*', which is not a file in the archive")
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
@@ -175,7 +175,10 @@ def test_an_encrypted_zip_is_refused(tmp_path, out):
 
 @pytest.mark.parametrize(
     ("offset", "value", "reason"),
-    [(10, 99, "its member 'a.png' is packed in a way that this Python can't read"), (6, 216, "zip file version 21.6")],
+    [
+        (10, 99, "its member 'a.png' is compressed in a way that this Python can't read"),
+        (6, 216, "zip file version 21.6"),
+    ],
     ids=["method", "version"],
 )
 def test_a_zip_of_a_later_kind_is_refused(tmp_path, out, offset, value, reason):
@@ -259,7 +262,7 @@ def test_a_flipped_bit_in_the_data_is_refused(tmp_path, out, kind):
     data = bytearray(path.read_bytes())
     data[2500] ^= 1
     path.write_bytes(data)
-    refused(path, out, "a damaged archive|no whole zip or tar")
+    refused(path, out, "a damaged archive|not a complete zip or tar")
 
 
 @pytest.mark.parametrize("place", ["first", "last"], ids=["header", "directory"])
@@ -289,7 +292,7 @@ def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path, out):
 
 def test_a_page_of_text_is_no_archive_and_its_start_is_shown(tmp_path, out):
     (tmp_path / "a.zip").write_text("<html>Not found</html>")
-    refused(tmp_path / "a.zip", out, "no whole zip or tar archive .it begins with b'<html>Not found<'")
+    refused(tmp_path / "a.zip", out, "not a complete zip or tar archive .it begins with b'<html>Not found<'")
 
 
 @settings(derandomize=True, deadline=None, max_examples=150)

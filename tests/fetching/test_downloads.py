@@ -43,7 +43,7 @@ def test_a_broken_connection_goes_on_where_it_broke(server, partial):
 
 def test_a_second_run_goes_on_where_the_first_gave_up(server, partial):
     server.script.extend([Fault(cut=1_000_000), *[Fault(status=500)] * 4])
-    with pytest.raises(InputError, match=r"500 .*gave up. What came so far is kept"):
+    with pytest.raises(InputError, match=r"500 .*gave up. The bytes received so far are kept"):
         fetch(server, partial)
     assert fetch(server, partial) == BODY
     assert server.ranges()[-1] == "bytes=1000000-"

@@ -113,7 +113,7 @@ def test_a_damaged_copy_in_the_cache_is_fetched_anew(server, cache):
 
 def test_a_download_without_a_checksum_says_the_one_found_and_asks_the_server_whether_it_changed(server, cache, caplog):
     assert content(cache, f"{server.url}/a.bin") == BODY
-    assert f"no sha256 to verify it by; record the one found, sha256: {SUM}" in caplog.text
+    assert f"no sha256 to verify it with; record the one found, sha256: {SUM}" in caplog.text
     assert content(cache, f"{server.url}/a.bin") == BODY
     assert server.ranges() == [None, f"bytes={len(BODY)}-"]
     assert server.sent[1] == 0

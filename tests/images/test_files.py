@@ -144,7 +144,10 @@ def test_a_flipped_byte_in_a_png_is_noticed(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", r"is empty; fetch"), (b"<html>404</html>", r"is no 8-bit image of the formats BMP, JPEG, PNG, TIFF, WEBP")],
+    [
+        (b"", r"is empty; fetch"),
+        (b"<html>404</html>", r"is not an 8-bit image in any of the formats BMP, JPEG, PNG, TIFF, WEBP"),
+    ],
 )
 def test_a_file_that_is_no_image_is_refused_by_name(tmp_path, content, reason):
     path = tmp_path / "text.png"
@@ -155,7 +158,7 @@ def test_a_file_that_is_no_image_is_refused_by_name(tmp_path, content, reason):
 
 def test_a_format_that_cannot_hold_photographs_is_refused(tmp_path):
     path = saved(tmp_path / "few_colours.gif", Image.fromarray(PIXELS))
-    with pytest.raises(InputError, match=r"few_colours\.gif: is no 8-bit image of the formats"):
+    with pytest.raises(InputError, match=r"few_colours\.gif: is not an 8-bit image in any of the formats"):
         read_image(path)
 
 

@@ -176,7 +176,7 @@ def test_a_resumed_run_goes_on_with_the_numbers_of_the_unbroken_one():
 
 
 def test_a_batch_that_can_not_be_shared_equally_is_refused():
-    with pytest.raises(InputError, match="batch of 16 can't be shared by 3 processes"):
+    with pytest.raises(InputError, match="batch of 16 can't be shared equally by 3 processes"):
         StepSampler(1, 9, batch=16, world_size=3)
 
 

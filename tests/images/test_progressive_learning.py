@@ -116,7 +116,7 @@ def test_processes_share_batches_that_change_and_resume_among_them(store, worker
 
 
 def test_every_batch_must_be_shared_equally():
-    with pytest.raises(InputError, match="batch of 2 can't be shared by 4 processes"):
+    with pytest.raises(InputError, match="batch of 2 can't be shared equally by 4 processes"):
         StepSampler(1, 8, ProgressiveLearning([Sizes(0, 8, 4), Sizes(3, 2, 6)]), world_size=4)
 
 

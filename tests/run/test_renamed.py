@@ -114,4 +114,4 @@ def test_a_key_that_moved_is_refused_with_its_new_place(section, key, value, ste
     found[key] = value
     with pytest.raises(InputError) as caught:
         project.arguments(step, "logits")
-    assert str(caught.value) == f"params.yaml: {section}.{key}: this stands in {place} now; write it there."
+    assert str(caught.value) == f"params.yaml: {section}.{key}: this has moved to {place}; write it there."

@@ -149,7 +149,7 @@ class TestRunStep:
         with pytest.raises(SystemExit) as left:
             run_step(stopped, ["--params", str(ROOT / "params.yaml")])
         assert left.value.code == 130
-        assert capsys.readouterr().err == "\nstopped. Run it again to go on.\n"
+        assert capsys.readouterr().err == "\nstopped. Run it again to continue.\n"
 
     def test_a_fault_of_the_program_keeps_its_traceback(self) -> None:
         def faulty(output: Path) -> None:

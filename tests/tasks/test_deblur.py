@@ -251,8 +251,8 @@ def test_kairs_kernels_are_read_and_its_file_of_matlab_7_3_is_refused_with_a_way
     assert [kernel.sum() for kernel in kernels] == pytest.approx([1] * 12)
     for name, message in {
         "Levin09.mat": r"version 7\.3 \(HDF5\).*-v7",
-        "kernels_bicubicx234.mat": "no motion kernel",
-        "srmd_pca_matlab.mat": "no motion kernel",
+        "kernels_bicubicx234.mat": "not a motion kernel",
+        "srmd_pca_matlab.mat": "not a motion kernel",
     }.items():
         with pytest.raises(InputError, match=message):
             read_kernels(levin / "KAIR_kernels" / name)

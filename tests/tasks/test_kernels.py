@@ -72,16 +72,16 @@ def test_a_gray_image_is_a_kernel(tmp_path):
     ("values", "message"),
     [
         ({}, "holds no array, so no kernel"),
-        ({"k": np.zeros((3, 3))}, r"k\.mat: k: .*3x3 with values of 0 to 0 is no motion kernel"),
-        ({"k": np.array([[1.0, -0.5, 1.0]])}, r"k\.mat: k: .*values of -0.5 to 1 is no motion kernel"),
-        ({"k": np.array([[1.0, np.nan, 1.0]])}, "no motion kernel"),
-        ({"k": "abc"}, r"k\.mat: k: holds text, no kernel"),
-        ({"k": cells(KERNEL, "abc")}, r"k\.mat: k: holds text, no kernel"),
-        ({"k": cells(KERNEL, 1j * KERNEL)}, r"k\.mat: k: holds values of the kind complex128, no kernel"),
-        ({"k": np.float64(1)}, r"an array of 1x1 is no kernel; write one of 2 to 256 a side"),
-        ({"k": np.ones((3, 3, 3))}, r"an array of 3x3x3 is no kernel"),
-        ({"k": np.ones((300, 300))}, r"an array of 300x300 is no kernel"),
-        ({"k": np.zeros((0, 0))}, r"an array of 0x0 is no kernel"),
+        ({"k": np.zeros((3, 3))}, r"k\.mat: k: .*3x3 with values of 0 to 0 is not a motion kernel"),
+        ({"k": np.array([[1.0, -0.5, 1.0]])}, r"k\.mat: k: .*values of -0.5 to 1 is not a motion kernel"),
+        ({"k": np.array([[1.0, np.nan, 1.0]])}, "not a motion kernel"),
+        ({"k": "abc"}, r"k\.mat: k: holds text, not a kernel"),
+        ({"k": cells(KERNEL, "abc")}, r"k\.mat: k: holds text, not a kernel"),
+        ({"k": cells(KERNEL, 1j * KERNEL)}, r"k\.mat: k: holds values of the kind complex128, not a kernel"),
+        ({"k": np.float64(1)}, r"an array of 1x1 is not a kernel; write one of 2 to 256 a side"),
+        ({"k": np.ones((3, 3, 3))}, r"an array of 3x3x3 is not a kernel"),
+        ({"k": np.ones((300, 300))}, r"an array of 300x300 is not a kernel"),
+        ({"k": np.zeros((0, 0))}, r"an array of 0x0 is not a kernel"),
     ],
 )
 def test_what_is_no_kernel_is_named_with_file_and_variable(tmp_path, values, message):
@@ -95,7 +95,7 @@ def test_what_is_no_kernel_is_named_with_file_and_variable(tmp_path, values, mes
 )
 def test_what_is_no_matlab_file_is_named(tmp_path, content):
     (tmp_path / "k.mat").write_bytes(content)
-    with pytest.raises(InputError, match=r"k\.mat: is no MATLAB file, or a damaged one"):
+    with pytest.raises(InputError, match=r"k\.mat: is not a MATLAB file, or is damaged"):
         read_kernels(tmp_path / "k.mat")
 
 

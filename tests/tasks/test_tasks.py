@@ -97,7 +97,7 @@ def test_a_task_for_pairs_alone_says_what_it_lacks_when_asked_to_degrade(name):
         ({"name": "derain", "rain": {"lenght": [3, 9]}}, r"unknown key 'lenght'. Did you mean 'length'"),
         ({"name": "deblur", "noise": -1}, r"tasks\.one\.noise: .*greater than or equal to 0"),
         ({"name": "deblur", "shake": {"size": 24}}, r"tasks\.one\.shake\.size: .*odd number, 23 or 25"),
-        ({"name": "deblur", "shake": {}, "kernels": ["a/b.mat"]}, r"tasks\.one\.shake: kernels are given already"),
+        ({"name": "deblur", "shake": {}, "kernels": ["a/b.mat"]}, r"tasks\.one\.shake: kernels are already given"),
     ],
 )
 def test_a_wrong_argument_is_named_with_its_key_in_params(arguments, message):

@@ -263,13 +263,13 @@ class TestCommand:
             ended = synced(tmp_path, server)
         assert (ended.returncode, ended.stdout) == (1, "")
         shown = address.replace("http://", "http://***@")
-        assert ended.stderr == f"error: {shown} answers with HTTP 500; 1 journals wait in {tmp_path}.\n"
+        assert ended.stderr == f"error: {shown} answers with HTTP 500; 1 journals are waiting in {tmp_path}.\n"
 
     def test_has_nothing_to_do_beside_a_steps_own_process(self, tmp_path):
         with follow.only_one(tmp_path):
             ended = synced(tmp_path, "http://host")
         assert (ended.returncode, ended.stderr) == (0, "")
-        assert "is sending to http://host just now" in ended.stdout
+        assert "is already sending to http://host" in ended.stdout
 
     def test_the_process_of_a_step_is_over_in_time_though_the_server_never_answers(self, tmp_path, monkeypatch):
         """A real one, with its budget cut to a second; its own request would wait for 5."""

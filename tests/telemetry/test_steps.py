@@ -262,7 +262,7 @@ class TestUnharmed:
         assert outputs(project) == expected
         (told,) = warnings(caplog)
         assert "No space left on device" in told
-        assert "The step goes on" in told
+        assert "The step continues" in told
 
     def test_a_place_that_can_not_be_written_to_is_one_warning(self, project, expected, monkeypatch, caplog):
         monkeypatch.setenv("TRACKING_DIR", "/dev/null/tracking")

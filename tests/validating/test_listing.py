@@ -54,7 +54,7 @@ def test_a_pattern_without_a_file_names_dataset_pattern_folder_and_what_is_there
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"source": "nowhere"}, r"datasets\.paired\.source: .*nowhere is no folder"),
+        ({"source": "nowhere"}, r"datasets\.paired\.source: .*nowhere is not a folder"),
         ({"clean": ("../photographs/*.png",)}, r"datasets\.paired\.clean: .* leaves its source's folder"),
         ({"clean": ("/etc/*",)}, r"datasets\.paired\.clean: .* leaves its source's folder"),
         ({"degraded": "../{name}.png"}, r"datasets\.paired\.degraded: .* leaves its source's folder"),
@@ -76,7 +76,7 @@ def test_an_unknown_dataset_is_named_with_its_split_and_those_there_are(raw):
 
 def test_a_file_name_that_no_text_file_can_hold_is_refused(raw):
     (raw / b"photographs/caf\xe9.png".decode("utf-8", "surrogateescape")).touch()
-    with pytest.raises(InputError, match="no UTF-8 file name"):
+    with pytest.raises(InputError, match="is not a UTF-8 file name"):
         list_images(COLLECTION, DATASETS, raw, 2)
 
 
@@ -168,7 +168,7 @@ def test_images_are_left_out_by_the_names_they_are_called(tmp_path):
         ),
         (
             {"clean": ["im*_*.png"], "degraded": "x/{3}.png"},
-            r"one\.degraded: cannot fill in.*\{1\}, \{2\} stand for.*'im\*_\*",
+            r"one\.degraded: cannot fill in.*\{1\}, \{2\} have a meaning.*'im\*_\*",
         ),
         ({"clean": ["*/*.png"], "name": "{1}/{2}"}, r"one\.name: 'deep/im1_a' has a slash"),
         ({"clean": ["im*.png"], "degraded": "../{name}.png"}, r"one\.degraded: .*leaves its source's folder"),

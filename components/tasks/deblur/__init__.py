@@ -19,15 +19,15 @@ class Deblurring(EqualSize):
     Protocol of the GoPro and HIDE tables: the image rounded to 8 bits, no border cropped, PSNR on RGB, and MATLAB's
     SSIM of the volume `H W 3` (`components.images.metrics.volume_ssim`).
 
-    Blur for clean images that have no blurry file beside them is made by the kernels of files, when the image store is
-    built: they are few, the steps that train need not read them then, and whole images are blurred (the packing's
-    `variants` takes several kernels for each). Or by random camera shake, anew for every training crop, which is cut
-    with its surroundings: a kernel is never seen twice, at ten times the cost of a slice of the store.
+    Clean images without a blurry file can be blurred by kernels from files when the image store is built: the kernels
+    are few, training steps need not read them, and whole images are blurred (the packing's `variants` applies several
+    kernels to each). Or random camera shake is drawn for every training crop, which is cut with its surroundings: no
+    kernel is seen twice, at ten times the cost of a slice of the store.
 
     Args:
         kernels: files of motion kernels, each SOURCE/FILE (`.mat` or a gray image); their sources are named in the
             collection's `kernels`, unless a dataset names them.
-        shake: draws kernels instead.
+        shake: draws random kernels instead.
         noise: standard deviation of the read noise that is added to the blurred image before it is rounded, in levels.
     """
 
@@ -38,7 +38,7 @@ class Deblurring(EqualSize):
         noise: Annotated[float, Field(ge=0, le=255)] = 0.0,
     ) -> None:
         if kernels and shake:
-            raise InputError("shake: kernels are given already; write one of `kernels` and `shake`.")
+            raise InputError("shake: kernels are already given; write either `kernels` or `shake`.")
         self._files, self._shake, self._noise = kernels, shake, noise
         self._kernels: list[Kernel] = []
         self.packed = bool(kernels)

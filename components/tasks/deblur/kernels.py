@@ -12,7 +12,7 @@ from components.images.files import read_image
 from components.run.errors import InputError
 
 Kernel = NDArray[np.float64]
-"""`h w`: how light of one point spreads, its values not negative, their sum 1."""
+"""`h w`: how the light of one point spreads; its values are not negative, their sum is 1."""
 
 LARGEST_SIDE = 256
 
@@ -20,17 +20,17 @@ LARGEST_SIDE = 256
 def read_kernels(path: Path) -> list[Kernel]:
     """Read every kernel of a MATLAB file (`.mat`, before version 7.3), or the one that an image shows.
 
-    In a `.mat` file they are its numeric arrays `h w`, and those inside its cell arrays, in their order.
+    In a `.mat` file, kernels are its numeric arrays `h w`, and those inside its cell arrays, in order.
 
     Raises:
-        InputError: the file is missing, is neither, holds no kernel, or an array that can't be one.
+        InputError: the file is missing, is neither of these, or holds no kernel or an array that can't be one.
     """
     if not path.is_file():
         raise InputError(f"{path}: not found.")
     if path.suffix.lower() != ".mat":
         image = read_image(path)
         if (image != image[..., :1]).any():
-            raise InputError(f"{path}: a kernel is a gray image, this one has colours.")
+            raise InputError(f"{path}: a kernel is a gray image, but this one has colours.")
         return [_normalised(image[..., 0], str(path))]
     found = [(f"{path}: {name}", value) for name, value in _load(path).items() if not name.startswith("__")]
     kernels = [_normalised(array, where) for where, value in found for array in _arrays(value, where)]
@@ -40,33 +40,33 @@ def read_kernels(path: Path) -> list[Kernel]:
 
 
 def blur(image: NDArray[np.uint8], kernel: Kernel) -> NDArray[np.float32]:
-    """Convolve `H W C` of 0..255 by a kernel `h w`: a bright point becomes a picture of the kernel.
+    """Convolve `H W C` of 0..255 with a kernel `h w`: a bright point becomes a picture of the kernel.
 
-    Each channel alone, in stored levels, as KAIR blurs; the borders are mirrored with their edge, and the kernel's
-    centre is at `[h // 2, w // 2]`. Not rounded.
+    Each channel is blurred alone, in stored levels, as in KAIR; borders are mirrored including the edge, and the
+    kernel's centre is at `[h // 2, w // 2]`. The result is not rounded.
     """
     height, width = kernel.shape
-    # OpenCV correlates: turned by half a circle the kernel convolves, and its centre moves to the other side.
+    # OpenCV correlates: rotated by 180 degrees, the kernel convolves, and its centre moves to the other side.
     centre = (width - 1 - width // 2, height - 1 - height // 2)
-    # Floats from the start: OpenCV takes three times as long from uint8 to float.
+    # Floats from the start: filtering from uint8 to float takes OpenCV three times as long.
     levels = image.astype(np.float32)
     blurred = cv2.filter2D(levels, cv2.CV_32F, kernel[::-1, ::-1], anchor=centre, borderType=cv2.BORDER_REFLECT)
     return np.asarray(blurred, np.float32)
 
 
 def _load(path: Path) -> dict[str, Any]:
-    from scipy.io import loadmat  # noqa: PLC0415 - a second, for the few that read such files
+    from scipy.io import loadmat  # noqa: PLC0415 - takes a second, and few runs read such files
     from scipy.io.matlab import MatReadError  # noqa: PLC0415
 
     try:
         values: dict[str, Any] = loadmat(path)
     except NotImplementedError:
         raise InputError(
-            f"{path}: is a MATLAB file of version 7.3 (HDF5), which is not read here. Save it in MATLAB by "
+            f"{path}: is a MATLAB file of version 7.3 (HDF5), which can't be read here. Save it in MATLAB with "
             "`save(..., '-v7')`, or write each kernel as a gray PNG."
         ) from None
     except (MatReadError, OSError, ValueError, TypeError, LookupError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: is no MATLAB file, or a damaged one ({error}). Fetch it again.") from None
+        raise InputError(f"{path}: is not a MATLAB file, or is damaged ({error}). Fetch it again.") from None
     return values
 
 
@@ -75,7 +75,7 @@ def _arrays(value: Any, where: str) -> list[NDArray[Any]]:
     if value.dtype == object:
         return [array for cell in value.flat for array in _arrays(np.asarray(cell), where)]
     if value.dtype.kind not in "fiub":
-        raise InputError(f"{where}: holds {_kind(value)}, no kernel (numbers, height x width).")
+        raise InputError(f"{where}: holds {_kind(value)}, not a kernel (numbers, height x width).")
     return [value]
 
 
@@ -85,12 +85,14 @@ def _kind(value: NDArray[Any]) -> str:
 
 def _normalised(array: NDArray[Any], where: str) -> Kernel:
     if array.ndim != 2 or min(array.shape) < 1 or not 1 < max(array.shape) <= LARGEST_SIDE:
-        raise InputError(f"{where}: an array of {_shape(array)} is no kernel; write one of 2 to {LARGEST_SIDE} a side.")
+        raise InputError(
+            f"{where}: an array of {_shape(array)} is not a kernel; write one of 2 to {LARGEST_SIDE} a side."
+        )
     values = array.astype(np.float64)
     if not np.isfinite(values).all() or (values < 0).any() or values.sum() <= 0:
         raise InputError(
-            f"{where}: an array of {_shape(array)} with values of {values.min():g} to {values.max():g} is no motion "
-            "kernel: light is spread by shares that are not negative, and not all 0."
+            f"{where}: an array of {_shape(array)} with values of {values.min():g} to {values.max():g} is not a "
+            "motion kernel: its values must be finite, not negative, and not all 0."
         )
     shares: Kernel = values / values.sum()
     return shares

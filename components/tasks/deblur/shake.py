@@ -12,14 +12,14 @@ _STEPS = 128
 
 
 class Shake(Params):
-    """How a hand shakes a camera; each range is drawn from anew for every kernel.
+    """How a hand shakes a camera; every kernel draws anew from each range.
 
     Attributes:
         size: side of the kernel in pixels, odd; longer paths are shrunk to fit.
         length: of the path in pixels.
-        impulses: expected number of sudden turns back in an exposure.
-        tremor: standard deviation of the random change of velocity in a step, in velocities: 0 draws straight lines.
-        pull: how strongly the hand steers back to where it began, in velocities a step at the kernel's edge.
+        impulses: expected number of sudden reversals in an exposure.
+        tremor: standard deviation of the random change of velocity per step, relative to speed; 0 draws straight lines.
+        pull: of the hand back to its start: change of velocity per step at the kernel's edge, relative to speed.
     """
 
     size: int = Field(default=25, ge=3, le=255)
@@ -39,9 +39,9 @@ class Shake(Params):
 def draw_kernel(shake: Shake, random: np.random.Generator) -> Kernel:
     """Draw one kernel: `size size`, sum 1, its centre of mass in the middle so that nothing is shifted.
 
-    The path is ours, after Boracchi and Foi, "Modeling the Performance of Image Restoration From Motion Blur", 2012,
+    The path is our own, after Boracchi and Foi, "Modeling the Performance of Image Restoration From Motion Blur", 2012,
     section III: a particle of constant speed whose velocity has inertia and is changed by Gaussian tremor, by a pull
-    back to the start, and by rare impulses that nearly reverse it. Every part of the path is exposed equally long.
+    back to the start, and by rare impulses that nearly reverse it. Every part of the path is exposed for equally long.
     """
     points = _path(shake, random)
     points -= points.mean(axis=0)
@@ -72,7 +72,7 @@ def _path(shake: Shake, random: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _drawn(points: NDArray[np.float64], size: int) -> Kernel:
-    """Share each point among the four pixels around it."""
+    """Distribute each point over the four pixels around it."""
     corners = np.floor(points).astype(np.intp)
     (down, right) = (points - corners).T
     kernel = np.zeros(size * size)

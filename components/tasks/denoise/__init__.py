@@ -18,20 +18,20 @@ Level = Annotated[float, Field(ge=0, le=PEAK)]
 class Denoising(EqualSize):
     """Remove noise.
 
-    Gaussian noise is drawn for every training crop, and for test images as published (Restormer, SwinIR, KAIR): from
-    `np.random.seed(0)`, anew for each image, N(0, (sigma/255)^2) added to float32 in [0, 1], neither clipped nor
-    rounded. The restored image is rounded to 8 bits; PSNR on RGB. SSIM is BasicSR's, the mean over the channels; the
+    Gaussian noise is drawn for every training crop, and for test images as published (Restormer, SwinIR, KAIR): with
+    `np.random.seed(0)` set anew for each image, N(0, (sigma/255)^2) is added to float32 in [0, 1], neither clipped nor
+    rounded. The restored image is rounded to 8 bits; PSNR is on RGB. SSIM is BasicSR's, the mean over the channels; the
     papers report none.
 
-    Without `sigma` the noise is real (SIDD): every image has a noisy file beside it. Then SSIM is MATLAB's, of the
-    volume, as SIDD's tables have it. Those of Restormer and NAFNet measure before rounding, ours after.
+    Without `sigma` the noise is real (SIDD): every image has a noisy file. SSIM is then MATLAB's, of the volume, as in
+    SIDD's tables. Restormer and NAFNet measure before rounding, we measure after it.
 
     Args:
         sigma: standard deviation of the noise in levels of 255: one, or the ends of the range from which each training
             crop draws its own (a blind network: [0, 50]).
-        test_sigma: that of test and validation images; `sigma` by default, which may then be no range.
+        test_sigma: the same for test and validation images; by default `sigma`, which must then not be a range.
         gray: makes the images gray first: luma rounded to 8 bits, three equal planes with equal noise. Scores are those
-            of one plane. Noisy files have to be gray already.
+            of one plane. Noisy files must already be gray.
     """
 
     packed = False
@@ -41,9 +41,9 @@ class Denoising(EqualSize):
     ) -> None:
         low, high = sigma if isinstance(sigma, tuple) else (sigma or 0.0, sigma or 0.0)
         if sigma is None and (gray or test_sigma is not None):
-            raise InputError("sigma: missing; real noise, from files alone, goes with neither `gray` nor `test_sigma`.")
+            raise InputError("sigma: missing; real noise, only from files, allows neither `gray` nor `test_sigma`.")
         if test_sigma is None and low < high:
-            raise InputError(f"test_sigma: missing; sigma is a range, [{low:g}, {high:g}]: write that of the test.")
+            raise InputError(f"test_sigma: missing; sigma is a range, [{low:g}, {high:g}]: write one for the test.")
         self._range, self._gray = (low, high), gray
         self._real = sigma is None
         self.degrades = not self._real
@@ -56,11 +56,11 @@ class Denoising(EqualSize):
         )
 
     def crop(self, clean: Image) -> Image:
-        """The whole image, gray if asked."""
+        """The whole image, gray if `gray` is set."""
         return _gray(clean) if self._gray else clean
 
     def degrade(self, clean: Image, random: np.random.Generator) -> Degraded:
-        """Add noise of the training's strength, drawn first."""
+        """Draw the strength that training uses, then add noise of it."""
         self._refuse_real()
         low, high = self._range
         sigma = low if low == high else random.uniform(low, high)
@@ -91,5 +91,5 @@ class Denoising(EqualSize):
 
 
 def _gray(image: Image) -> Image:
-    """Luma from black 0 to white 255 on three planes, rounded as `cv2.imread` in gray rounds it."""
+    """Luma from black 0 to white 255 on three planes, rounded as by `cv2.imread` in gray mode."""
     return np.asarray(cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), np.uint8)

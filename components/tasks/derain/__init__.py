@@ -19,10 +19,10 @@ class Deraining(EqualSize):
     the image rounded to 8 bits, no border cropped.
 
     Args:
-        luma: `rounded` to whole levels, as MATLAB's `rgb2ycbcr` of uint8 in the scripts of MPRNet and Restormer, whose
-            tables papers copy; or `float`, as Python evaluations leave it (DCKD's rows, to judge by its teacher), which
-            is a little higher.
-        rain: draws rain over clean images that have no rainy file beside them, anew for every training crop.
+        luma: `rounded` to whole levels, as by MATLAB's `rgb2ycbcr` of uint8 in the scripts of MPRNet and Restormer,
+            whose tables papers copy; or `float`, unrounded as in Python evaluations (including DCKD's, judging by its
+            teacher's score), which scores a little higher.
+        rain: draws rain over clean images that have no rainy file, anew for every training crop.
     """
 
     packed = False

@@ -1,4 +1,4 @@
-"""Rain drawn over photographs: streaks of several distances, and the veil that far rain is."""
+"""Rain drawn over photographs: streaks at several distances, and the veil that distant rain forms."""
 
 import cv2
 import numpy as np
@@ -15,14 +15,14 @@ _SHADES = 4
 
 
 class Rain(Params):
-    """How it rains; each range is drawn from anew for every image.
+    """How it rains; every image draws anew from each range.
 
     Attributes:
         angle: of the streaks in degrees from the vertical, positive to the right.
         length: of the nearest streaks in pixels.
         width: of the nearest streaks in pixels.
-        density: nearest streaks for 1000 pixels.
-        brightness: how much of white the nearest streaks add, 0..1.
+        density: nearest streaks per 1000 pixels.
+        brightness: what the nearest streaks add, as a fraction of white, 0..1.
         depth: layers of distance. In layer k (1 the nearest), streaks are k times shorter, thinner and fainter, and
             there are k times as many.
         veil: share of the light that comes from the veil, 0..1.
@@ -40,7 +40,7 @@ class Rain(Params):
 def draw_rain(image: NDArray[np.uint8], rain: Rain, random: np.random.Generator) -> NDArray[np.uint8]:
     """Let it rain: `H W 3` -> `H W 3`, 0..255.
 
-    Ours, on the model of heavy rain of Yang et al., "Deep Joint Rain Detection and Removal from a Single Image", 2017,
+    Our own, on the heavy-rain model of Yang et al., "Deep Joint Rain Detection and Removal from a Single Image", 2017,
     equation 3: `(1 - veil) (clean + sum of the layers) + veil * air`, rounded and clipped. Streaks of a layer are
     parallel lines that begin anywhere in and around the image.
     """
@@ -60,7 +60,7 @@ def draw_rain(image: NDArray[np.uint8], rain: Rain, random: np.random.Generator)
 def _layer(
     size: tuple[int, int], angle: float, length: float, width: float, density: float, random: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Draw one layer, 0..255: lines of about the length, in several shades, a degree or two off the angle."""
+    """Draw one layer, 0..255: lines of about the given length and angle (a degree or two off), in several shades."""
     reach = 0.75 * length
     height, breadth = (side + 2 * reach for side in size)
     count = int(random.poisson(density * height * breadth / 1000))
@@ -72,7 +72,7 @@ def _layer(
     # A line is at least a pixel wide; a thinner one is fainter instead.
     brightest, thickness = 255 * min(width, 1.0), max(1, round(width))
     canvas = np.zeros(size, np.uint8)
-    for shade, lines in enumerate(np.array_split(ends, _SHADES), start=1):  # the brighter over the fainter
+    for shade, lines in enumerate(np.array_split(ends, _SHADES), start=1):  # brighter over fainter ones
         level = round(brightest * shade / _SHADES)
         cv2.polylines(canvas, list(lines), False, level, thickness, cv2.LINE_AA, _SUBPIXELS)
     return np.asarray(cv2.GaussianBlur(canvas, (3, 3), 0), np.uint8)

@@ -19,8 +19,8 @@ class SuperResolution(Task):
 
     Args:
         scale: 2, 3, 4 or 8.
-        gray: trains on gray images with the luma of the photographs, as luma networks are published (FSRCNN, VDSR,
-            IDN, PISR): red, green and blue are equal, so that the L1 of RGB is the L1 of luma in 16..235 times
+        gray: trains on gray images with the luma of the photographs, as in published luma networks (FSRCNN, VDSR,
+            IDN, PISR): red, green and blue are equal, so the L1 of RGB is the L1 of luma in 16..235 times
             255/219. They are made from the 8-bit colours and not rounded again. Nothing else changes: test images
             keep their colours, and the protocol measures luma anyway.
     """
