@@ -29,7 +29,7 @@ methods: $(VENV)/installed  ## run the chain of every method, and their common r
 demo: $(VENV)/installed  ## open a local page that shows students and teacher at work on a picture
 	@python -m components.demo
 
-# A worker takes whole files, since tests of one file share what they set up; those are small enough for one thread.
+# A worker takes whole files, because the tests of a file share what they set up; each is small enough for one thread.
 test: $(VENV)/installed  ## run the tests
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
@@ -46,13 +46,13 @@ format: $(VENV)/installed  ## format the code
 	ruff format .
 	ruff check --fix .
 
-lock: $(VENV)/installed  ## resolve requirements.lock anew from pyproject.toml
+lock: $(VENV)/installed  ## resolve requirements.lock again from pyproject.toml
 	# CUDA's libraries are left out: torch pins each of them itself, and machines without a GPU need none.
 	uv pip compile --quiet --python-version 3.11 --all-extras --no-annotate --no-header pyproject.toml \
 	  | grep -vE '^(nvidia-|cuda-|triton)' > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
-lists: $(VENV)/installed  ## write the lists of dvc.yaml anew, after an edit of run, reports or collections in params.yaml
+lists: $(VENV)/installed  ## rewrite the lists of dvc.yaml, after an edit of run, reports or collections in params.yaml
 	@python -m components.list_dependencies
 
 compile: $(VENV)/installed  ## compile dvc.yaml into pipeline/kubeflow.yaml, to look at or to send by hand
@@ -61,7 +61,7 @@ compile: $(VENV)/installed  ## compile dvc.yaml into pipeline/kubeflow.yaml, to 
 image: $(VENV)/installed  ## build the image of all stages for the CPU, tagged restoration-distillation:local
 	sh deploy/containers/build_image.sh restoration-distillation:local --cpu
 
-cluster: $(VENV)/installed  ## run the graph, small, in containers with an S3 server and a git server: all that a cluster does
+cluster: $(VENV)/installed  ## run a small graph in containers, with an S3 and a git server: all that a cluster does
 	python -m pytest tests/containers/test_whole_run.py
 
 graph: $(VENV)/installed  ## draw the graph of dvc.yaml

@@ -1,1 +1,1 @@
-"""What takes how long, and how much memory."""
+"""How long things take, and how much memory."""

@@ -1,6 +1,6 @@
-"""How many training crops a second the tasks that draw their degraded images give, on one core.
+"""Training crops per second, on one core, of the tasks that draw their degraded images.
 
-Counted in the processor's time of this process, so that its neighbours don't matter. Run it from the project's folder:
+Measured in this process's processor time, so that other processes don't matter. Run it from the project's folder:
 `python -m benchmarks.degrade_crops`.
 """
 

@@ -1,7 +1,7 @@
-"""Time and memory a megapixel of student and teacher, by torch and as ONNX: `python -m benchmarks.export_speed`.
+"""Time and memory per megapixel of student and teacher, in torch and as ONNX: `python -m benchmarks.export_speed`.
 
-The networks of params.yaml, untrained: what they cost does not depend on their weights. On the CPU, whole, a megapixel
-of restored image. Integers of 8 bits are calibrated on noise, which costs the same.
+The networks of params.yaml run untrained, because their cost does not depend on their weights, on the CPU, on a whole
+image; a megapixel is one of restored image. 8-bit integers are calibrated on noise, which costs the same.
 """
 
 import argparse

@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--student", type=yaml.safe_load, help="a backbone: '{name: rcan, channels: 64, blocks: 6}'")
     parser.add_argument("--teacher", type=yaml.safe_load, help="likewise")
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
-    parser.add_argument("--repeats", type=int, default=3, help="steps of which the fastest counts, after a first one")
+    parser.add_argument("--repeats", type=int, default=3, help="steps after a first one; the fastest counts")
     arguments = parser.parse_args()
 
     values = read_params(arguments.params)

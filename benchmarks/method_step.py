@@ -1,4 +1,4 @@
-"""Measures training steps of one method: `python -m benchmarks.method_step NAME`, the settings as JSON at its input."""
+"""Measures training steps of one method: `python -m benchmarks.method_step NAME`, with settings as JSON on stdin."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def whole_l1(student: Tensor, teacher: Tensor, relation: Relation) -> Tensor:
 
 
 def measure(name: str, settings: Settings) -> dict[str, float]:
-    """Seconds of the fastest step, and the peak in MB: of a GPU's memory where there is one, else of this process."""
+    """Seconds of the fastest step, and the peak in MB: of a GPU's memory if there is one, or of this process."""
     entries = Entries(settings["values"], settings["task"])
     recipe, choice = entries.recipe, entries.choice("fakd" if name == PLAIN else name)
     accelerator = start(recipe)
@@ -65,7 +65,7 @@ def measure(name: str, settings: Settings) -> dict[str, float]:
 
 
 def _own_peak() -> float:
-    """Most kilobytes that this process held. `getrusage` would count its parent's from before `exec`, too."""
+    """Peak kilobytes of this process; `getrusage` would also count its parent's from before `exec`."""
     found = re.search(r"^VmHWM:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
     if not found:
         raise OSError("/proc/self/status has no line 'VmHWM: ... kB': memory is measured on Linux only.")

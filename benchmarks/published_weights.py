@@ -1,9 +1,9 @@
-"""What the small networks' published weights reach here, beside what is published for them.
+"""What the small networks' published weights reach here, next to what is published for them.
 
 Each is measured twice: by this project's protocol (`components/tasks/sr.py`: 8-bit colour images in and out, the
 benchmarks' own low resolution), and by its release's own, which explains what differs between the first and the
-published figure. Run it from the project's folder: `python -m benchmarks.published_weights`; it takes minutes a network
-(`--networks` chooses).
+published figure. Run it from the project's folder: `python -m benchmarks.published_weights`; it takes minutes per
+network (`--networks` chooses).
 """
 
 import argparse
@@ -47,7 +47,7 @@ class PublishedNetwork(NamedTuple):
         files: name of the file at each scale.
         release: PSNR of a clean image by the release's protocol, from the network, the clean and the degraded image
             and the scale.
-        published: mean PSNR by scale and set, and where it stands.
+        published: mean PSNR by scale and set, and its source.
     """
 
     files: dict[int, str]
@@ -82,9 +82,9 @@ def matlab_reduced(luma: Values, scale: int) -> Values:
 
 
 def script_luma(clean: Image) -> Values:
-    """Luma as MATLAB scripts take it: of a gray image the image itself, 0..255 where luma is 16..235.
+    """Luma as MATLAB scripts take it: of a gray image the image itself, in 0..255 instead of luma's 16..235.
 
-    Its error weighs 255/219 as much, 1.32 dB, which takes 0.09 dB from the mean of Set14 (`bridge` is gray).
+    Its error is 255/219 as large, 1.32 dB, which lowers the mean of Set14 by 0.09 dB (`bridge` is gray).
     """
     gray = np.ptp(clean, axis=2).max() == 0
     return clean[..., 0].astype(np.float64) if gray else to_luma(clean)
@@ -111,8 +111,8 @@ def by_unrounded_luma(network: Backbone, clean: Image, _: Image, scale: int) -> 
 def by_rounded_luma(network: Backbone, clean: Image, _: Image, scale: int) -> float:
     """IDN by Zheng222: luma rounded to 8 bits, its reduction not rounded, the restored one rounded.
 
-    How it takes Set14's gray `bridge` is not known: as three planes, here, the means are 0.1 dB above the published
-    ones at every scale; as one plane, 0.1 below. What fits is three planes whose error is measured in levels of gray.
+    How it reads Set14's gray `bridge` is not known: as three planes, here, the means are 0.1 dB above the published
+    ones at every scale; as one plane, 0.1 below. Three planes whose error is measured in levels of gray would fit.
     """
     target = np.rint(to_luma(task(scale).crop(clean)))
     restored = np.rint(np.clip(restored_luma(network, matlab_reduced(target, scale)), 0, 255))
@@ -181,7 +181,7 @@ NETWORKS = {
 
 
 def main() -> None:
-    """Measure the networks that are asked for, and print a table as it grows."""
+    """Measure the networks that are asked for, and print the table row by row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoints", type=Path, default=os.environ.get("CHECKPOINTS_DIR"), help="folder of weights")
     parser.add_argument("--datasets", type=Path, default=os.environ.get("DATASETS_DIR"), help="folder of archives")
@@ -201,7 +201,7 @@ def main() -> None:
 
 
 def unpacked(archives: Path, folder: Path) -> Path:
-    """Folder of the benchmarks' images."""
+    """Unpack the benchmarks' images."""
     for name in (*SETS, "CBSD68"):
         with tarfile.open(archives / f"{name}.tar") as archive:
             archive.extractall(folder, filter="data")
@@ -239,7 +239,7 @@ def table(name: str, checkpoints: Path, images: Path) -> None:
 def dncnn(checkpoints: Path, images: Path) -> tuple[list[float], list[float]]:
     """PSNR of gray CBSD68 at sigma 25: by this project's protocol, and as its release (KAIR) measures, before rounding.
 
-    KAIR reads as gray what MATLAB makes of colours; OpenCV, as here, rounds a few pixels to another level.
+    KAIR reads gray images that MATLAB made from colours; OpenCV, used here, rounds a few pixels to another level.
     """
     network, protocol = load("dncnn", 1, checkpoints / "dncnn_25_gray.pth"), build_task(DENOISING)
     restorer, unused = network_restorer(network), np.random.default_rng(0)

@@ -1,6 +1,6 @@
-"""How many training crops a second come out of the image store, against decoding the PNG sub-image every time.
+"""Training crops per second from the image store, compared with decoding the PNG sub-image every time.
 
-Both read the same crops of the same pairs, uint8, from files that the operating system has in memory, in one process.
+Both read the same crops of the same pairs, uint8, from files in the operating system's cache, in one process.
 Run it from the project's folder: `python -m benchmarks.read_crops`.
 """
 
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--scale", type=int, default=2, help="clean size over degraded size (default: %(default)s)")
     parser.add_argument("--images", type=int, default=100, help="number of sub-images (default: %(default)s)")
     parser.add_argument("--crops", type=int, default=500, help="crops in each of the rounds (default: %(default)s)")
-    parser.add_argument("--compression", type=int, default=1, help="PNG level, 1 as BasicSR's (default: %(default)s)")
+    parser.add_argument("--compression", type=int, default=1, help="PNG level, BasicSR's is 1 (default: %(default)s)")
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         compare(Path(folder), flags.sub_image, flags.patch, flags.scale, flags.images, flags.crops, flags.compression)
@@ -116,7 +116,7 @@ def sliced(store: Store, patch: int, crop: Crop) -> tuple[Image, Image]:
 
 
 def timed(ways: dict[str, Callable[[], object]], count: int) -> dict[str, float]:
-    """Median rate of each way over rounds in which they take turns, so that the machine's mood meets all alike."""
+    """Median rate of each way over rounds in which they take turns, so that other load affects all alike."""
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for _ in progress(range(ROUNDS), "read crops", ROUNDS, unit="round"):
         for way, read in ways.items():

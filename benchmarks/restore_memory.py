@@ -1,7 +1,7 @@
 """Memory and time of restoring one large photograph: `python -m benchmarks.restore_memory [--megapixels 100]`.
 
 A synthetic photograph goes through `python -m components.restore` with the default student, untrained, which costs what
-a trained one does. PNG is written as it comes, JPEG from a whole picture in memory.
+a trained one does. PNG is written piece by piece, JPEG from a whole picture in memory.
 """
 
 import argparse
@@ -25,7 +25,7 @@ TASK = "sr"
 
 
 def main() -> None:
-    """Print a Markdown table: a row a format."""
+    """Print a Markdown table: a row per format."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megapixels", type=float, default=100, help="of the photograph (default: %(default)s)")
     parser.add_argument("--channels", type=int, help="of the student (default: as in params.yaml)")

@@ -1,6 +1,6 @@
 """Seconds and peak memory of each stage of the default run: `python -m benchmarks.run_stages`.
 
-Runs every stage anew, one after the other, in the order of the graph; what it writes is what `dvc repro` writes.
+Runs every stage again, one after the other, in the order of the graph; it writes what `dvc repro` writes.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""What tracking costs a training: `python -m benchmarks.tracking_overhead`; about three minutes on two cores.
+"""How tracking slows training: `python -m benchmarks.tracking_overhead`; about three minutes on two cores.
 
-The default student and method `logits` on a photograph, in processes of their own, by turns, so that what else the
-machine does falls on all alike: without tracking, with MLflow's database, with a server that accepts and never answers.
+The default student learns a photograph by `logits`, in processes of their own that take turns, so that other load
+affects all alike: without tracking, with MLflow's database, with a server that accepts and never answers.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def prepare(folder: Path, steps: int) -> None:
 
 
 def measured() -> None:
-    """Run the step in this process; print the seconds of its training, and those that the step takes beside it."""
+    """Run the step in this process; print the seconds of its training, and of the rest of the step."""
     inside: list[tuple[float, float]] = []
     train = loop.train
 
@@ -102,7 +102,7 @@ def run(folder: Path, arm: str, address: str) -> tuple[float, float, float]:
 
 
 def accept(listener: socket.socket, taken: list[socket.socket]) -> None:
-    """Take every connection, and keep it without a word."""
+    """Take every connection, and keep it without an answer."""
     with contextlib.suppress(OSError):
         while True:
             taken.append(listener.accept()[0])

@@ -1,4 +1,4 @@
-"""How the steps are joined: knows dvc.yaml, and of the steps themselves what `project.py` says.
+"""Joins the steps: it knows dvc.yaml, and about the steps themselves only what `project.py` says.
 
-Each room says at its door what it knows and what it may import; all of them may import `messages.py` and `project.py`.
+Each subpackage says in its `__init__.py` what it may import; all of them may import `messages.py` and `project.py`.
 """

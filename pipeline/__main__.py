@@ -1,4 +1,4 @@
-"""`python -m pipeline COMMAND`: a command's module is imported when it is named, so that `--help` is quick."""
+"""`python -m pipeline COMMAND`; only the module of the named command is imported, so that `--help` is quick."""
 
 import argparse
 import importlib
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _messages(error: Exception) -> list[str] | None:
-    """What to tell the user, or None where it is a fault of the program."""
+    """What to tell the user, or None if the program itself is at fault."""
     dvc = sys.modules.get("dvc.exceptions")
     if isinstance(error, PipelineError):
         return str(error).splitlines()
@@ -54,7 +54,7 @@ def main(words: Sequence[str]) -> int:
         words: the command line after `python -m pipeline`.
 
     Returns:
-        The exit code: 2 for what the user can mend, 130 after Ctrl-C.
+        The exit code: 2 for errors that the user can fix, 130 after Ctrl-C.
     """
     command = _parser().parse_args(words[:1]).command
     name, text = COMMANDS[command]
@@ -70,7 +70,7 @@ def main(words: Sequence[str]) -> int:
         messages = _messages(error)
         if messages is None:
             raise
-        # What is set in belongs to the line above it, such as the end of a log.
+        # An indented line belongs to the line above it, such as the end of a log.
         sys.stderr.writelines(f"{'' if message.startswith('  ') else 'error: '}{message}\n" for message in messages)
         return 2
     return 0

@@ -1,4 +1,4 @@
-"""What the commands tell people: errors that they can mend, lines in order with what a stage writes, lines of logs."""
+"""What the commands tell people: errors that they can fix, lines in order with a stage's own, lines of logs."""
 
 import re
 import sys
@@ -27,7 +27,7 @@ def without_credentials(text: str) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence with the known name that is most like an unknown one, after a space; empty if none is."""
+    """A sentence, after a space, with the known name closest to an unknown one; empty if none is close."""
     near = get_close_matches(name, list(known), 1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
@@ -37,7 +37,7 @@ def lines_of(pieces: Iterable[bytes], *, last: bool) -> Iterator[str]:
 
     Args:
         pieces: of the log, cut anywhere.
-        last: whether a last line without its end is one too; if not, more may follow it.
+        last: whether to yield a last line without its newline; if not, more of it may follow.
     """
     rest = b""
     for piece in pieces:

@@ -1,8 +1,8 @@
-"""All that pipeline/ knows of this project's own steps; for everything else it knows dvc.yaml alone.
+"""All that pipeline/ knows about this project's own steps; everything else it reads from dvc.yaml.
 
-How a step checks its command line, which step makes a page and by which flags, where runs leave what they measured and
-what they keep for the next one, and which numbers of a metrics file are scores. A project with other steps changes this
-file and no other of pipeline/.
+How a step checks its command line, which step makes a page and with which flags, where runs leave measurements and
+what they keep for the next one, and which numbers of a metrics file are scores. A project with other steps changes only
+this file of pipeline/.
 """
 
 import hashlib
@@ -49,7 +49,7 @@ def params_fault() -> str | None:
 def command_fault(command: str) -> str | None:
     """Parse a stage's command as its step would, without running it.
 
-    The step is found by the name in the command: what a step needs, only dvc.yaml and the step say.
+    The step is found by the name in the command: only dvc.yaml and the step itself say what it needs.
 
     Returns:
         What is wrong, or None.
@@ -69,10 +69,10 @@ def command_fault(command: str) -> str | None:
 def write_lists(folder: Path) -> None:
     """Write the lists of dependencies in the dvc.yaml of `folder`, after its params.yaml was changed.
 
-    By the code of that folder, which may be of another revision.
+    This runs that folder's own code, which may be of another revision.
 
     Raises:
-        PipelineError: params.yaml names what it does not have.
+        PipelineError: params.yaml names an entry that it lacks.
     """
     if _LIST not in (folder / "dvc.yaml").read_text(encoding="utf-8"):
         return
@@ -95,7 +95,7 @@ PAGE = "report.html"
 def page_command(command: str, output: Path) -> tuple[list[str], str] | None:
     """The command that writes a stage's page into the folder `output`, and the task that it is about.
 
-    The task is the last part of the folder of scores, as that of speeds has it.
+    The task is the last part of the folder of scores, as in that of speeds.
 
     Returns:
         None for a command that makes no page.
@@ -109,7 +109,7 @@ def page_command(command: str, output: Path) -> tuple[list[str], str] | None:
 
 
 def with_circumstances(words: list[str], file: Path) -> list[str]:
-    """A page's command that also tells what stands in a file of `circumstances`."""
+    """A page's command that also shows what a file of `circumstances` holds."""
     return [*words, "--circumstances", str(file)]
 
 
@@ -118,7 +118,7 @@ def with_circumstances(words: list[str], file: Path) -> list[str]:
 _DURATIONS = Path(".cache/durations")
 _SPEEDS = Path("data/speed")
 _EXPORTS = Path("data/exports")
-_EXPORT = "-export"  # ends the name of what `export` measured beside what `evaluate` did
+_EXPORT = "-export"  # suffix of the files that `export` writes next to those of `evaluate`
 
 
 def seconds_of(stage: str) -> float | None:
@@ -129,12 +129,12 @@ def seconds_of(stage: str) -> float | None:
 
 
 def speeds_of(task: str) -> dict[str, Any]:
-    """What `evaluate` measured of each network's speed, as `METHOD/SEED` and `teacher`."""
+    """What `evaluate` measured of each network's speed, by `METHOD/SEED` and `teacher`."""
     return {_named(task, file): _read(file) for file in _speeds(task) if not file.stem.endswith(_EXPORT)}
 
 
 def exports_of(task: str) -> dict[str, Any]:
-    """What `export` measured of each student's files, as `METHOD/SEED`."""
+    """What `export` measured of each student's files, by `METHOD/SEED`."""
     students = [_named(task, file) for file in _speeds(task) if file.stem.endswith(_EXPORT)]
     return {student: found for student in students if (found := _export(task, student))}
 
@@ -230,7 +230,7 @@ class Measure:
         key: the last part of its key in a metrics file.
         title: in a table's head.
         decimals: how many are shown.
-        least: smaller changes are shown by one decimal more, but not called better or worse.
+        least: smaller changes are shown with one more decimal, but not called better or worse.
     """
 
     key: str
@@ -242,7 +242,7 @@ class Measure:
 MEASURES = (Measure("psnr", "PSNR", 2, 0.005), Measure("ssim", "SSIM", 4, 0.00005))
 """The first decides what is better; every test set has it."""
 UNIT = "dB"
-"""Of the first."""
+"""The first one's unit."""
 SCORE_OF = ("task", "method", "test set")
 _COPIES = ("teacher", "baseline")
 """Parts of a method's file that repeat what the teacher's file says."""

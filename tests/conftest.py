@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-# No step that a test runs is recorded, here or in a process that it starts, but those whose test says so.
+# No step that a test runs is recorded, here or in a process that it starts, except those whose test asks for it.
 os.environ["TRACKING"] = "off"
 
 
@@ -42,7 +42,7 @@ def own_accelerator(one_thread, monkeypatch):
 
 @pytest.fixture(scope="session")
 def engine():
-    """A client of the Docker engine that DOCKER_HOST names, else of the one behind the usual socket."""
+    """A client of the Docker engine that DOCKER_HOST names, or of the one at the usual socket."""
     import docker
 
     try:

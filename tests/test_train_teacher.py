@@ -83,7 +83,7 @@ class TestTraining:
         trainable.run(train_teacher, output=trainable.folder / "other")
         assert "going on" not in capsys.readouterr().out
         trainable.params["teachers"]["sr"]["training"]["seed"] = 5
-        # What the gate expects is not what the weights depend on.
+        # The weights do not depend on what the gate expects.
         trainable.params["teachers"]["sr"]["expected"]["psnr"] = 20
         trainable.run(train_teacher)
         assert "going on from step 6 of 12" in capsys.readouterr().out

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Builds the one image of all stages from the working tree, then prints what it weighs.
+# Builds the one image of all stages from the working tree, then prints its size.
 #
 #   sh deploy/containers/build_image.sh TAG            the CUDA build of torch, for GPU nodes
 #   sh deploy/containers/build_image.sh TAG --cpu      the CPU build
 #   TORCH=cu126 sh deploy/containers/build_image.sh TAG   another of PyTorch's own builds
 #
-# BASE_IMAGE is pulled (default python:3.11-slim-bookworm); where no registry answers, and we are root, a Debian base is
+# BASE_IMAGE is pulled (default python:3.11-slim-bookworm); if no registry answers and we are root, a Debian base is
 # made instead. This machine's pip settings and certificates reach the build as secrets and stay out of the image.
 set -eu
 cd "$(dirname "$0")/../.."

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the image's base where there is no image registry: Debian bookworm with its Python 3.11, by debootstrap.
-# It stands in for python:3.11-slim-bookworm. Takes root, a Debian mirror and a Docker engine.
+# It stands in for python:3.11-slim-bookworm. Needs root, a Debian mirror and a Docker engine.
 #
 #   sh deploy/containers/make_base_image.sh [TAG]     default TAG: restoration-distillation-base:bookworm
 set -eu

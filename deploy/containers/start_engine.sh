@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes sure that a Docker engine answers: uses the one that runs, else starts dockerd by hand, which takes root.
+# Makes sure that a Docker engine answers: uses a running one, or starts dockerd by hand, which takes root.
 # For machines without systemd: continuous integration in a container or a small virtual machine.
 #
 #   sh deploy/containers/start_engine.sh          start, unless one answers

@@ -1,7 +1,7 @@
-"""Fragments of dvc.lock: each task hands on its stage's entry and those of the stages above it.
+"""Fragments of dvc.lock: each task passes on its stage's entry and those of the stages above it.
 
-DVC always lays dvc.lock out in the same way, so entries are kept as the text that DVC wrote: what is merged is what
-`dvc repro` would have written, byte for byte, and reading takes no time.
+DVC always lays dvc.lock out in the same way, so entries are kept as the text that DVC wrote: the merged file is, byte
+for byte, what `dvc repro` would have written, and reading takes no time.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from pipeline.messages import PipelineError
 LOCK_FILE = "dvc.lock"
 
 Entries = dict[str, str]
-"""What dvc.lock says of each stage, by the stage's name, as text."""
+"""What dvc.lock says about each stage, as text, by the stage's name."""
 
 _HEAD = "schema: '2.0'\nstages:\n"
 _SEAL = "# sha256 of what follows: "
@@ -31,7 +31,7 @@ def read_lock(path: Path) -> Entries:
     """Read dvc.lock or a fragment of it; an absent file has no entries.
 
     Raises:
-        PipelineError: the file is not whole, or no dvc.lock.
+        PipelineError: the file is incomplete, or is not a dvc.lock.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -49,7 +49,7 @@ def read_lock(path: Path) -> Entries:
         whole = _is_whole(text)
     entries = text.removeprefix(_HEAD)
     if not whole or entries == text or _OTHER_SECTION.search(entries):
-        raise PipelineError(f"{path}: truncated or damaged: not a whole {LOCK_FILE} with stages alone.")
+        raise PipelineError(f"{path}: truncated or damaged: not a complete {LOCK_FILE} of stages only.")
     found = {}
     for entry in _ENTRY.split(entries)[1:]:
         name = entry.partition("\n")[0].rstrip().removesuffix(":")
@@ -74,20 +74,20 @@ def read_fragments(paths: Iterable[Path]) -> Entries:
     """Read and join the fragments of the upstream tasks.
 
     Raises:
-        PipelineError: one is absent, empty or damaged, or two of them say different things of one stage.
+        PipelineError: one is absent, empty or damaged, or two of them disagree about a stage.
     """
     found: Entries = {}
     source: dict[str, Path] = {}
     for path in paths:
         if not path.exists():
-            raise PipelineError(f"--upstream {path}: no such file. The upstream task must have ended well before.")
+            raise PipelineError(f"--upstream {path}: no such file. The upstream task must succeed first.")
         entries = read_lock(path)
         if not entries:
             raise PipelineError(f"--upstream {path}: holds no stage: the upstream task did not write its lock.")
         for name, entry in entries.items():
             if found.setdefault(name, entry) != entry:
                 raise PipelineError(
-                    f"{source[name]} and {path} say different things of stage {name!r}: "
+                    f"{source[name]} and {path} disagree about stage {name!r}: "
                     "they come from different runs, or two tasks ran it with different results."
                 )
             source.setdefault(name, path)
@@ -97,7 +97,7 @@ def read_fragments(paths: Iterable[Path]) -> Entries:
 def merge(base: Entries, found: Mapping[str, str], order: Sequence[str]) -> Entries:
     """Lay newer entries over those of a dvc.lock, in the order in which `dvc repro` leaves them.
 
-    DVC updates an entry where it stands, appends new ones as it runs them, and keeps those of stages that are gone.
+    DVC updates an entry in place, appends new ones as it runs them, and keeps those of stages that no longer exist.
 
     Args:
         base: entries of the revision's dvc.lock.
@@ -118,7 +118,7 @@ def lock_text(entries: Mapping[str, str]) -> str:
 
 
 def write_lock(path: Path, entries: Mapping[str, str]) -> None:
-    """Write dvc.lock; DVC takes none without entries."""
+    """Write dvc.lock, or remove it if there are no entries, because DVC accepts no empty one."""
     if entries:
         path.write_text(lock_text(entries), encoding="utf-8")
     else:
@@ -126,7 +126,7 @@ def write_lock(path: Path, entries: Mapping[str, str]) -> None:
 
 
 def fragment_text(entries: Mapping[str, str]) -> str:
-    """A fragment with these entries, sealed, so that a truncated one can't pass for a whole one."""
+    """A fragment with these entries, sealed, so that a truncated one can't pass for a complete one."""
     text = lock_text(entries)
     return f"{_SEAL}{_digest(text)}\n{text}"
 

@@ -13,11 +13,11 @@ from pipeline.graph.overrides import PARAMS_FILE, add_override_arguments
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
     add_override_arguments(parser)
-    parser.add_argument("--targets", nargs="+", default=[], metavar="STAGE", help="these, and what they build on")
+    parser.add_argument("--targets", nargs="+", default=[], metavar="STAGE", help="these, and what they depend on")
     parser.add_argument("--revision", default="", metavar="REV", help="branch, tag or commit; default: the files here")
     parser.add_argument("--repository", default="", metavar="URL", help="where the revision comes from")
     parser.add_argument("--json", action="store_true", help="for programs")
-    parser.epilog = "With DVC_REMOTE_URL, also asks the remote which outputs it has, and for earlier runs of the same."
+    parser.epilog = "With DVC_REMOTE_URL, also asks the remote for outputs and for earlier runs of the same inputs."
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -51,16 +51,16 @@ def run(arguments: argparse.Namespace) -> None:
 def plan(folder: Path, targets: list[str], remote: Any | None) -> list[dict[str, Any]]:
     """Decide for every stage of the project in `folder`, in the order in which they run.
 
-    What a stage will make can't be known before it runs. So where a stage above will run, one whose own params, code
-    and command stand as they were `may run`: it does if its inputs come out different from last time.
+    What a stage produces is unknown until it runs. So below a stage that will run, a stage with unchanged params, code
+    and command `may run`: it does if its inputs come out different from last time.
 
     Args:
         folder: a working copy without data.
-        targets: names of stages; they and what they build on are planned. Empty = all.
-        remote: asked for outputs and earlier runs; None is not asked.
+        targets: names of stages; they and what they depend on are planned. Empty = all.
+        remote: asked for outputs and earlier runs; None = no remote.
 
     Returns:
-        `{"stage", "will", "reasons"}`; `will` is `run`, `may run`, `restore` (there was such a run), or `not run`.
+        `{"stage", "will", "reasons"}`; `will` is `run`, `may run`, `restore` (from an earlier run), or `not run`.
     """
     from dvc.repo import Repo  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""What DVC knows of a stage: whether it has to run, why, what identifies the run, and its files in the cache."""
+"""What DVC knows about a stage: whether it has to run, why, what identifies the run, and its files in the cache."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,15 +22,15 @@ _EXITED = re.compile(r"exited with (-?\d+)$")
 
 
 class StageFailedError(Exception):
-    """A stage's command ended with an error; `code` is its exit code as a shell gives it."""
+    """A stage's command ended with an error; `code` is its exit code as a shell reports it."""
 
     def __init__(self, name: str, code: int) -> None:
         self.code = code if code > 0 else 128 - code
-        super().__init__(f"stage {name!r} failed with exit code {self.code}; its own messages stand above.")
+        super().__init__(f"stage {name!r} failed with exit code {self.code}; its own messages are above.")
 
 
 def find_stages(stages: Iterable[Any], name: str) -> list[Any]:
-    """The stage of DVC with a name, or all entries of the matrix with that name.
+    """DVC's stage with a name, or all entries of the matrix with that name.
 
     Raises:
         PipelineError: there is none.
@@ -53,7 +53,7 @@ def find_stage(stages: Iterable[Any], name: str) -> Any:
 
 
 def run_order(repo: Repo, targets: list[Any] | None = None) -> list[Any]:
-    """Stages that lead to the targets (default: all), targets too, in the order in which `dvc repro` runs them."""
+    """The targets (default: all stages) and what they depend on, in the order in which `dvc repro` runs them."""
     return list(plan_repro(get_active_graph(repo.index.graph), targets or repo.index.stages))
 
 
@@ -65,7 +65,7 @@ def upstream_of(repo: Repo, stage: Any) -> list[Any]:
 def reasons(stage: Any, upstream: Sequence[Any]) -> list[str]:
     """Why DVC would run a stage, given the outputs of those above it; empty if it would not.
 
-    No data need be there: an absent dependency is compared by what its own stage's entry in dvc.lock says. The
+    The data may be absent: a missing dependency is compared by what its own stage's entry in dvc.lock says. The
     repository must be locked.
     """
     new_outs = [f"output {out.def_path} was never made" for out in stage.outs if not out.hash_info]
@@ -105,13 +105,13 @@ def _changed(dependency: Any, upstream: Iterable[Any]) -> bool:
 
 
 def run_key(stage: Any, upstream: Iterable[Any]) -> str | None:
-    """What identifies a run before it: SHA-256 of command, values of params, hashes of dependencies, paths of outputs.
+    """Identifies a run before it starts: SHA-256 of command, params, hashes of dependencies, paths of outputs.
 
-    It is the key of DVC's run cache. From here on the stage's dependencies have the hashes of this run. The repository
+    It is the key of DVC's run cache. The call gives the stage's dependencies the hashes of this run. The repository
     must be locked.
 
     Returns:
-        64 hex digits; None where DVC keeps no run cache.
+        64 hex digits; None if DVC keeps no runs of the stage.
     """
     made = {out.fs_path: out for above in upstream for out in above.outs}
     for dependency in stage.deps:
@@ -128,9 +128,9 @@ class Decision:
     """Whether a stage runs.
 
     Attributes:
-        reasons: why its entry in dvc.lock does not hold any more; none if it does.
-        key: what identifies the run; None if nothing has to be done, or DVC keeps no run cache of the stage.
-        earlier: the entry that an earlier run of the same inputs left, if there was one.
+        reasons: why its entry in dvc.lock is out of date; empty if it is not.
+        key: what identifies the run; None if nothing has to be done, or DVC keeps no runs of the stage.
+        earlier: the entry that an earlier run with the same inputs left, if there was one.
     """
 
     reasons: tuple[str, ...]
@@ -144,16 +144,16 @@ class Decision:
 
 
 def decide(repo: Repo, stage: Any, upstream: Sequence[Any], remote: Remote | None, runs: RunCache | None) -> Decision:
-    """Decide whether a stage runs, from what dvc.lock says that the stages above it made.
+    """Decide whether a stage runs, from what dvc.lock says about the outputs of the stages above it.
 
-    The stage then stands as its entry in dvc.lock says, or that of an earlier run.
+    Afterwards the stage has the hashes of its entry in dvc.lock, or of an earlier run.
 
     Args:
         repo: the project.
         stage: one of its stages.
         upstream: the stages above it whose outputs are known.
-        remote: asked whether it has the outputs; None is not asked.
-        runs: asked for an earlier run; None is not asked.
+        remote: asked whether it has the outputs; None = not asked.
+        runs: asked for an earlier run; None = not asked.
     """
     with repo.lock:
         why = reasons(stage, upstream)
@@ -169,10 +169,10 @@ def decide(repo: Repo, stage: Any, upstream: Sequence[Any], remote: Remote | Non
 
 
 def run_again(repo: Repo, name: str) -> Any:
-    """Run one stage, never as a "single item": DVC would then not see that its inputs changed.
+    """Run one stage, but not as a "single item", because DVC would then not see that its inputs changed.
 
     Returns:
-        The stage as it was run.
+        The stage as it ran.
 
     Raises:
         StageFailedError: its command failed.
@@ -193,7 +193,7 @@ def run_again(repo: Repo, name: str) -> Any:
 
 
 def _exit_code(error: BaseException | None) -> int | None:
-    """How the command of a stage ended, if that is what made DVC stop; DVC keeps the code in the message alone."""
+    """The exit code of a stage's command, if that made DVC stop; DVC keeps it only in the message."""
     while error is not None and not isinstance(error, StageCmdFailedError):
         error = error.__cause__
     found = _EXITED.search(str(error)) if error else None

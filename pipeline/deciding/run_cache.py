@@ -1,4 +1,4 @@
-"""DVC's run cache, one stage at a time: DVC itself copies the whole of it, each way, in every task."""
+"""DVC's run cache, one stage at a time; DVC itself would copy all of it, both ways, in every task."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,24 +17,24 @@ from pipeline.storage.stores import md5_of, partial_of
 
 
 def cache_key(stage: Any) -> str | None:
-    """DVC's key of a run, of a stage whose dependencies have their hashes; None where DVC keeps no runs."""
+    """DVC's key for a run of a stage whose dependencies have their hashes; None if DVC keeps no runs of it."""
     if stage.always_changed or not (stage.cmd and stage.deps) or any(out.persist for out in stage.outs):
         return None
     return str(_get_cache_hash(to_single_stage_lockfile(stage), key=True))
 
 
 class RunCache:
-    """What earlier runs of a stage made of the same inputs: in the cache and in the remote."""
+    """What earlier runs of a stage made from the same inputs, in the cache and in the remote."""
 
     def __init__(self, repo: Repo, remote: Remote | None, *, push: bool) -> None:
-        """Take the project and its remote; `push` what the cache alone has of an earlier run's outputs."""
+        """Take the project and its remote; `push` sends outputs of an earlier run that only the cache has."""
         self.push = push
         self.cache = repo.stage_cache
         self.folder = Path(self.cache.cache_dir)
         self.remote = remote
 
     def find(self, stage: Any, key: str) -> dict[str, Any] | None:
-        """The entry that dvc.lock gets for an earlier run whose outputs are all there still.
+        """The dvc.lock entry of an earlier run whose outputs all still exist.
 
         Args:
             stage: the stage.
@@ -47,7 +47,7 @@ class RunCache:
         return None
 
     def keep(self, stage: Any) -> None:
-        """Push what DVC noted of the run that has just ended; its outputs must have been pushed."""
+        """Push DVC's record of the run that has just ended; its outputs must already be pushed."""
         if self.remote and (key := cache_key(stage)):
             value = _get_cache_hash(to_single_stage_lockfile(stage))
             path = self._folder(key) / value
@@ -65,7 +65,7 @@ class RunCache:
         return self.remote.secure([*contents(outs).values()]) and self.remote.secure(roots(outs))
 
     def _entries(self, key: str) -> Iterator[dict[str, Any]]:
-        """Entries of the runs with a key, the last first; those of the cache before those of the remote."""
+        """Entries of the runs with a key, newest first; those of the cache before those of the remote."""
         here = self._folder(key)
         known = sorted(here.iterdir(), key=lambda path: path.stat().st_mtime) if here.exists() else []
         for path in reversed(known):
@@ -81,7 +81,7 @@ class RunCache:
                 yield entry
 
     def _fetched(self, remote: Remote, found: str, path: Path) -> dict[str, Any] | None:
-        """An entry of the remote, which the cache has from then on, if it is whole."""
+        """An entry of the remote, if it is intact; it is then stored in the cache."""
         partial = partial_of(self.folder / path.name)
         partial.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -91,7 +91,7 @@ class RunCache:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 partial.replace(path)
         except Missing:
-            return None  # cleared since it was listed
+            return None  # deleted since it was listed
         finally:
             partial.unlink(missing_ok=True)
         return entry
@@ -105,7 +105,7 @@ class RunCache:
 
 
 def _read(path: Path, name: str) -> dict[str, Any] | None:
-    """An entry, if it is whole: its name is the hash of what it says."""
+    """An entry, if it is intact: its name is the hash of its content."""
     try:
         entry = dict(load_yaml(str(path)))
         return entry if _get_cache_hash(dict(entry)) == name else None
@@ -114,7 +114,7 @@ def _read(path: Path, name: str) -> dict[str, Any] | None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a damaged entry, which DVC would keep, and a folder without entries, over which DVC stumbles."""
+    """Remove a damaged entry, which DVC would keep, and its folder if that is now empty, which trips DVC up."""
     path.unlink(missing_ok=True)
     if not any(path.parent.iterdir()):
         path.parent.rmdir()

@@ -1,4 +1,4 @@
-"""Every stage's command against its step's signature and params.yaml, before anything runs."""
+"""Check every stage's command against its step's signature and params.yaml, before anything runs."""
 
 import argparse
 from pathlib import Path
@@ -9,14 +9,14 @@ from pipeline.project import command_fault, params_fault
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags: it has none."""
-    parser.epilog = "Nothing is run and nothing is read but dvc.yaml and params.yaml."
+    parser.epilog = "It runs nothing and reads only dvc.yaml and params.yaml."
 
 
 def run(_: argparse.Namespace) -> None:
     """Check every stage of the project in the working directory.
 
     Raises:
-        PipelineError: a stage does not fit; names each fault once.
+        PipelineError: a stage is at fault; names each fault once.
     """
     from pipeline.graph.graph import read_graph  # noqa: PLC0415 -- DVC takes a second
 

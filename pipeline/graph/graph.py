@@ -15,7 +15,7 @@ from pipeline.messages import PipelineError, did_you_mean
 
 @dataclass(frozen=True)
 class Output:
-    """One output of a stage: its path, and whether DVC caches it and may leave it in place before a run."""
+    """One output of a stage: its path, whether DVC caches it, and whether it stays in place before a run."""
 
     path: str
     cached: bool
@@ -56,7 +56,7 @@ class Stage:
 
 
 def _path(reference: Any, root: str) -> str:
-    """Path below the project's root, or what dvc.yaml says where it lies elsewhere."""
+    """Path relative to the project's root, or as dvc.yaml has it if it is outside."""
     if not reference.is_in_repo:
         return str(reference.def_path)
     return posixpath.relpath(Path(reference.fs_path).as_posix(), Path(root).as_posix())
@@ -84,7 +84,7 @@ def _stage(stage: PipelineStage, upstream: Iterable[Any], root: str) -> Stage:
 def read_graph(folder: Path, revision: str = "") -> tuple[Stage, ...]:
     """Read the graph of the DVC project in `folder`, in the order of dvc.yaml.
 
-    Files under `dvc add` are data, not stages: they are left out.
+    Files tracked by `dvc add` are data, not stages, and are left out.
 
     Args:
         folder: the project.
@@ -148,7 +148,7 @@ def select(graph: Sequence[Stage], targets: Sequence[str]) -> tuple[Stage, ...]:
 
 
 def in_order(graph: Sequence[Stage]) -> list[Stage]:
-    """Every stage after those of the graph that it depends on; one graph always gives the same order."""
+    """The stages, each after those it depends on; the same graph always gives the same order."""
     stages = {stage.name: stage for stage in graph}
     upstream = {name: [above for above in stage.upstream if above in stages] for name, stage in stages.items()}
     return [stages[name] for name in TopologicalSorter(upstream).static_order()]

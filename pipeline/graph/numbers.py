@@ -15,5 +15,5 @@ def flat_numbers(values: Any, above: str = "") -> Iterator[tuple[str, float]]:
 
 
 def finite(numbers: Iterable[tuple[str, float]]) -> dict[str, float]:
-    """Those that JSON knows."""
+    """Those that JSON can hold."""
     return {name: value for name, value in numbers if math.isfinite(value)}

@@ -29,13 +29,13 @@ def add_override_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_overrides(assignments: Sequence[str], params: Mapping[str, Any]) -> dict[str, Any]:
-    """Read `KEY=VALUE` assignments; a value is YAML, a key is dotted and stands in `params`.
+    """Read `KEY=VALUE` assignments; a value is YAML, a key is dotted and exists in `params`.
 
     `a.0` is the first entry of the list `a`; `+a.b` adds the key `b` to the section `a`.
 
     Raises:
-        PipelineError: no `=`, a value that is no YAML or has no place in JSON, or an unknown key, named with its
-            neighbours.
+        PipelineError: no `=`, a value that is not YAML or that JSON can't hold, or an unknown key; the message lists
+            its neighbours.
     """
     overrides: dict[str, Any] = {}
     for assignment in assignments:
@@ -49,7 +49,7 @@ def parse_overrides(assignments: Sequence[str], params: Mapping[str, Any]) -> di
             raise PipelineError(f"--set {assignment}: the value is not valid YAML: {reason}") from None
         except (TypeError, ValueError):
             raise PipelineError(
-                f"--set {assignment}: the value is none that JSON knows. Put quotes around a date or `.nan`."
+                f"--set {assignment}: JSON can't hold this value. Put quotes around a date or `.nan`."
             ) from None
     changed(params, overrides)
     return overrides
@@ -64,7 +64,7 @@ def read_json(text: str) -> dict[str, Any]:
     """Read what `as_json` wrote.
 
     Raises:
-        PipelineError: the text is no JSON object.
+        PipelineError: the text is not a JSON object.
     """
     try:
         overrides = json.loads(text or "{}")
@@ -79,7 +79,7 @@ def changed(params: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str
     """Return `params` with the overrides laid over them; `params` stays as it is.
 
     Raises:
-        PipelineError: a key that `params` do not have.
+        PipelineError: a key that `params` does not have.
     """
     values: dict[str, Any] = _unshared(params)
     for key, value in overrides.items():
@@ -93,7 +93,7 @@ def changed(params: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str
 
 
 def _unshared(values: Any) -> Any:
-    """A copy in which nothing stands twice: YAML's aliases make several keys one and the same section."""
+    """A copy in which nothing is shared: YAML's aliases make several keys refer to the same section."""
     if isinstance(values, Mapping):
         return {key: _unshared(value) for key, value in values.items()}
     return [_unshared(value) for value in values] if isinstance(values, list) else values
@@ -116,7 +116,7 @@ def apply_overrides(path: Path, overrides: Mapping[str, Any]) -> None:
     if _same(edited, expected):
         path.write_text(edited, encoding="utf-8")
         return
-    # Aliases and the like: DVC's own way keeps the values but lays the file out anew.
+    # Aliases and the like: DVC's own writer keeps the values but changes the layout.
     with modify_yaml(str(path)) as data:
         data.update(expected)
     if not _same(path.read_text(encoding="utf-8"), expected):
@@ -133,7 +133,7 @@ def _same(text: str, expected: Mapping[str, Any]) -> bool:
 
 
 def _place(inside: Any, part: str, above: Sequence[str], key: str) -> Any:
-    """The key or index that `part` means inside of a section or list."""
+    """The key or index that `part` means inside a section or list."""
     where = f"--set {key}: {PARAMS_FILE}: {'.'.join(above) or 'sections'}"
     if isinstance(inside, list):
         if part.isdecimal() and int(part) < len(inside):

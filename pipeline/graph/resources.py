@@ -39,7 +39,7 @@ class _Part(BaseModel):
 
 
 class Retries(_Part):
-    """Tries after a failure: the first after `backoff` seconds, each next one after `factor` times as long."""
+    """Tries after a failure: the first after `backoff` seconds, each further one after `factor` times as long."""
 
     count: NonNegativeInt = 2
     backoff: NonNegativeInt = 60
@@ -47,7 +47,7 @@ class Retries(_Part):
 
 
 class Toleration(_Part):
-    """A taint of nodes that the task's pod may be placed on all the same."""
+    """A taint that does not keep the task's pod off a node."""
 
     key: str
     operator: Literal["Exists", "Equal"] = "Exists"
@@ -67,10 +67,10 @@ class Resources(_Part):
         accelerator: resource name of the GPUs.
         gpu: GPUs on each node. With several, the stage's training runs in as many processes.
         nodes: machines. With several, the stage's training runs as a TrainJob with `gpu`, `cpu` and `memory` on each,
-            and the stage's own task waits for it in a small pod; the job's runtime says where, and with which /dev/shm.
+            and the stage's own task waits for it in a small pod; the job's runtime sets where it runs, and /dev/shm.
         node_selector: labels of nodes that may be used.
-        tolerations: taints of nodes that may be used all the same.
-        timeout: seconds until a task that still runs is stopped.
+        tolerations: taints of nodes that may be used nevertheless.
+        timeout: seconds after which a task that still runs is stopped.
         retries: what happens after a failure.
         labels: labels of the pod.
         page: an HTML file among the stage's outputs that the UI shows.

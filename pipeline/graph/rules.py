@@ -1,4 +1,4 @@
-"""What a graph must keep so that its stages can run on different machines: checked before anything else."""
+"""The rules that let a graph's stages run on different machines, checked before anything else."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,14 +20,14 @@ def faults(stage: Stage) -> Iterator[str]:
     if stage.file != "dvc.yaml":
         yield "lies in a dvc.yaml of a folder; put every stage into the project's own dvc.yaml"
     if stage.frozen:
-        yield "`frozen` stages never run, so a cluster has nothing to hand on; remove `frozen`"
+        yield "`frozen` stages never run, so a cluster has nothing to pass on; remove `frozen`"
     if stage.always_changed:
-        yield "`always_changed` runs it again in every run, and all that follows; list what it depends on instead"
+        yield "`always_changed` runs it again in every run, and so all that follows; list what it depends on instead"
     if not stage.dependencies and not stage.params:
-        yield "has neither deps nor params, so nothing tells when it has to run; list what it depends on"
+        yield "has neither deps nor params, so nothing says when it has to run; list what it depends on"
     for output in stage.outputs:
         if output.external:
-            yield f"output {output.path} lies outside of the project, where DVC can't keep it; write it inside"
+            yield f"output {output.path} lies outside the project, where DVC can't keep it; write it inside"
         elif not output.cached:
             yield f"output {output.path} has `cache: false`, so no other machine can get it; remove `cache: false`"
         elif output.persisted:
@@ -53,7 +53,7 @@ def refuse(graph: Sequence[Stage]) -> None:
 
 
 def _interpolated(node: Any, inside: bool = False) -> Iterator[str]:
-    """Keys of params.yaml that decide which stages there are, and what joins them."""
+    """Keys of params.yaml that decide which stages exist, and how they are joined."""
     if isinstance(node, Mapping):
         for key, value in node.items():
             yield from _interpolated(value, inside or key in _SHAPES)
@@ -65,14 +65,14 @@ def _interpolated(node: Any, inside: bool = False) -> Iterator[str]:
 
 
 def refuse_other_graph(text: str, overrides: Mapping[str, Any]) -> None:
-    """A compiled pipeline holds one graph, so an override must not make another one of it.
+    """Refuse overrides that change the graph, because a compiled pipeline holds only one.
 
     Args:
         text: dvc.yaml.
         overrides: `{"a.b": value}`.
 
     Raises:
-        PipelineError: an override changes which stages there are, or their inputs and outputs.
+        PipelineError: an override changes which stages exist, or their inputs and outputs.
     """
     keys = {key.replace("[", ".").replace("]", "") for key in _interpolated(yaml.safe_load(text).get("stages", {}))}
     shaping = {key for key in keys if key.partition(".")[0] not in _LOOP}
@@ -86,7 +86,7 @@ def refuse_other_graph(text: str, overrides: Mapping[str, Any]) -> None:
 
 
 def read_sound_graph(folder: Path, revision: str = "") -> tuple[Stage, ...]:
-    """Read the graph of `folder` and refuse it where it can't run on a cluster."""
+    """Read the graph of `folder` and refuse it if it can't run on a cluster."""
     graph = read_graph(folder, revision)
     refuse(graph)
     return graph

@@ -1,4 +1,4 @@
-"""A value of a YAML file replaced in the text, so that comments and layout stay."""
+"""Replace a value in the text of a YAML file, so that comments and layout stay."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -7,14 +7,14 @@ import yaml
 
 
 def with_value(text: str, keys: Sequence[str], value: Any) -> str:
-    """Write the value at `keys` anew, or add the last key, and touch nothing else.
+    """Replace the value at `keys`, or add the last key, and touch nothing else.
 
-    Best effort: whoever calls reads the result again. An alias changes with its anchor.
+    Best effort: the caller must read the result to check it. An alias changes with its anchor.
 
     Args:
         text: of a YAML file.
         keys: of nested mappings, and indices of sequences; all but the last must be there.
-        value: what JSON knows.
+        value: any that JSON can hold.
     """
     node: Any = yaml.compose(text, Loader=yaml.SafeLoader)
     behind = 0
@@ -27,12 +27,12 @@ def with_value(text: str, keys: Sequence[str], value: Any) -> str:
         node, behind = found[key]
     start, end = node.start_mark.index, _end(text, node)
     if behind and not text[behind:start].strip():
-        start, flow = behind, f" {flow}"  # what stood on the lines below moves up to its key
+        start, flow = behind, f" {flow}"  # a value on the lines below moves up to its key
     return f"{text[:start]}{flow}{text[end:]}"
 
 
 def _entries(node: Any) -> Iterator[tuple[str, Any, int]]:
-    """Key or index of each value in a node, the value's node, and where the text behind `key:` begins."""
+    """Key or index of each value in a node, the value's node, and where the text after `key:` begins."""
     if isinstance(node, yaml.MappingNode):
         yield from ((name.value, inside, name.end_mark.index + 1) for name, inside in node.value)
     elif isinstance(node, yaml.SequenceNode):
@@ -40,7 +40,7 @@ def _entries(node: Any) -> Iterator[tuple[str, Any, int]]:
 
 
 def _end(text: str, node: Any) -> int:
-    """Where the text of a node ends; PyYAML counts the comments behind a block to it."""
+    """Where the text of a node ends; PyYAML counts the comments after a block as part of it."""
     inside = [entry for _, entry, _ in _entries(node)]
     if inside and not node.flow_style:
         return _end(text, inside[-1])

@@ -1,4 +1,4 @@
-"""Kubeflow Pipelines behind its REST API: start a run, and follow it."""
+"""Kubeflow Pipelines through its REST API: start a run, and follow it."""
 
 import contextlib
 import functools
@@ -29,17 +29,17 @@ _GOING = {None, "RUNTIME_STATE_UNSPECIFIED", "PENDING", "RUNNING", "PAUSED", "CA
 
 
 class AwayError(PipelineError):
-    """The cluster does not answer just now."""
+    """The cluster does not answer at the moment."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """One Kubeflow Pipelines; whatever goes wrong with it is a `PipelineError` of one sentence.
+    """An installation of Kubeflow Pipelines; each failure is a `PipelineError` of one sentence.
 
     Attributes:
         host: address of its UI, without a slash at the end.
-        namespace: the user's namespace; empty where it has no users.
-        token: the user's bearer token; empty where it asks for none. Never printed.
+        namespace: the user's namespace; empty if it has no users.
+        token: the user's bearer token; empty if it asks for none. Never printed.
     """
 
     host: str
@@ -50,14 +50,14 @@ class Cluster:
         """Ask whether the API answers, accepts the token, and wants a namespace."""
         certificates = os.environ.get("SSL_CERT_FILE")
         with requests.Session() as session:
-            session.trust_env = False  # or a password of ~/.netrc would replace the token
+            session.trust_env = False  # otherwise a password in ~/.netrc would replace the token
             session.headers.update({"Authorization": f"Bearer {self.token}"} if self.token else {})
             session.verify = certificates or True
             try:
                 reply = session.get(f"{self.host}/apis/v2beta1/healthz", timeout=(10, 30), allow_redirects=False)
             except requests.exceptions.SSLError as error:
                 raise PipelineError(
-                    f"{self.host}: its certificate is not trusted: name a file of authorities in SSL_CERT_FILE. "
+                    f"{self.host}: its certificate is not trusted: set SSL_CERT_FILE to a file of authorities. "
                     f"({_innermost(error)})"
                 ) from error
             except (requests.RequestException, ValueError) as error:
@@ -68,7 +68,7 @@ class Cluster:
             several_users = bool(reply.json().get("multi_user"))
         except (ValueError, AttributeError) as error:
             raise PipelineError(
-                f"{self.host}: this is not the API of Kubeflow Pipelines but a page, perhaps one to log in at: "
+                f"{self.host}: this is not the API of Kubeflow Pipelines but a page, perhaps a login page: "
                 "check KFP_HOST, which often ends with /pipeline, and KFP_TOKEN."
             ) from error
         if several_users and not self.namespace:
@@ -81,8 +81,8 @@ class Cluster:
 
         Args:
             request: what to run.
-            experiment: Kubeflow's group of runs; made if there is none of that name.
-            service_account: of the pods; None = what Kubeflow takes.
+            experiment: Kubeflow's group of runs; created if it does not exist.
+            service_account: of the pods; None = Kubeflow's default.
 
         Returns:
             The run's id.
@@ -121,7 +121,7 @@ class Cluster:
             raise PipelineError("\n".join([f"run {identifier}: {told}", *_failures(current)]))
 
     def _current(self, identifier: str) -> Any:
-        """A run as it stands; a connection that breaks for some minutes is no reason to stop waiting."""
+        """A run's current state; an outage of some minutes is no reason to stop waiting."""
         for _ in range(POLLS_WITHOUT_ANSWER):
             with contextlib.suppress(AwayError), self._sentences():
                 return self._client.get_run(identifier)
@@ -131,14 +131,14 @@ class Cluster:
 
     @functools.cached_property
     def _client(self) -> Any:
-        """Kfp's client. It warns, prints and logs the server's answers, in which some proxies repeat the token."""
+        """Kfp's client, silenced: it prints and logs the server's answers, in which some proxies repeat the token."""
         logging.disable()
         try:
             with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
                 warnings.simplefilter("ignore")
                 return kfp.Client(
                     host=self.host,
-                    namespace=self.namespace or "kubeflow",  # kfp's word for none
+                    namespace=self.namespace or "kubeflow",  # kfp's value for none
                     existing_token=self.token or None,
                     ssl_ca_cert=os.environ.get("SSL_CERT_FILE"),
                 )

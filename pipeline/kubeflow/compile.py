@@ -1,4 +1,4 @@
-"""Compile dvc.yaml into a Kubeflow pipeline: one task a stage, and a last one that records the run."""
+"""Compile dvc.yaml into a Kubeflow pipeline: one task per stage, and a last one that records the run."""
 
 import argparse
 import sys
@@ -18,8 +18,8 @@ from pipeline.kubeflow.task_component import add_task
 COMPILED = Path("pipeline/kubeflow.yaml")
 IMAGE = f"{pods.PROJECT}:revision"
 PUBLISH = "publish"
-# No longest pause, whatever its name: counted from a task's first start, and what has run longer is not tried again, or
-# killed in its next try. Each pod has its own timeout, so this may be a year; kfp 2.16 itself writes an hour at most.
+# Despite its name, no longest pause: after this time from its first start, a task is not tried again, or is killed in
+# its next try. Each pod has its own timeout, so this may be a year; kfp 2.16 itself writes an hour at most.
 _RETRY_WINDOW = ("backoffMaxDuration: 3600s", "backoffMaxDuration: 31536000s")
 _HEADER = "# Made from dvc.yaml by `python -m pipeline compile`; never edited.\n"
 
@@ -48,10 +48,10 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def compiled(graph: Sequence[Stage], image: str = IMAGE, targets: Sequence[str] = ()) -> str:
-    """The pipeline as YAML, a document for Kubeflow and one for Kubernetes; one graph always gives the same bytes.
+    """The pipeline as YAML, a document for Kubeflow and one for Kubernetes; the same graph always gives the same bytes.
 
     Args:
-        graph: a graph that `rules.refuse` lets pass.
+        graph: a graph that `rules.refuse` accepts.
         image: the stages' image.
         targets: only these stages and their ancestors; none = all.
 

@@ -22,7 +22,7 @@ ENVIRONMENT = {
     "DVC_CACHE_DIR": f"{SHARED_FOLDER}/dvc-cache",
     "CHECKPOINT_DIR": f"{SHARED_FOLDER}/checkpoints",
 }
-# A key of a secret is called as the variable that it becomes.
+# Each key of a secret has the name of the variable that it becomes.
 STORAGE_VARIABLES = ("DVC_REMOTE_URL",)
 TRACKING_VARIABLES = (
     "MLFLOW_TRACKING_URI",
@@ -42,7 +42,7 @@ GIT_VARIABLES = ("GIT_USERNAME", "GIT_PASSWORD")
 
 
 def step_launcher(resources: Resources, image: str) -> str:
-    """What a training step runs itself under: nothing, several processes on its node, or a job on several nodes."""
+    """What a training step runs under: nothing, several processes on its node, or a job on several nodes."""
     if resources.nodes > 1:
         words = ["python", "-m", "pipeline", "launch-train-job"]
         words += ["--nodes", str(resources.nodes), "--gpus-per-node", str(resources.gpu), "--image", image]
@@ -67,7 +67,7 @@ def _secrets(task: PipelineTask) -> None:
 
 
 def _place(task: PipelineTask, resources: Resources) -> None:
-    """Nodes that the pod may run on, and what it takes there beside CPU and memory."""
+    """Set which nodes the pod may run on, and what it needs there besides CPU and memory."""
     if resources.gpu:
         task.set_accelerator_type(resources.accelerator).set_accelerator_limit(resources.gpu)
     if resources.shm:
@@ -85,7 +85,7 @@ def configure(task: PipelineTask, resources: Resources, image: str, labels: dict
         task: a task of a pipeline that is being defined.
         resources: what its stage asks for.
         image: the task's image, which the nodes of a job use as well.
-        labels: the pod's labels, beside those of `resources`.
+        labels: the pod's labels, in addition to those of `resources`.
     """
     several = resources.nodes > 1
     kept = {"timeout", "retries", "labels"}
@@ -113,7 +113,7 @@ def configure(task: PipelineTask, resources: Resources, image: str, labels: dict
         task.set_env_variable("STEP_LAUNCHER", launcher)
     if several:
         task.set_env_variable("WORKSPACE_ROOT", f"{SHARED_FOLDER}/workspaces")
-        # The same for every try of this task, so that a try finds the job that the one before it left behind.
+        # The same for every try of this task, so that a try finds a job that the previous one left behind.
         kubernetes.use_field_path_as_env(task, "TRAIN_JOB_KEY", "metadata.labels['pipeline/runid']")
 
 

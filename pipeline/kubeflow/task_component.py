@@ -1,4 +1,4 @@
-"""One container component for each task, so that the tasks' different numbers of inputs need no optional ones."""
+"""One container component per task, so that tasks with different numbers of inputs need no optional ones."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -23,10 +23,10 @@ def add_task(
     Args:
         name: name of the component.
         image: image of the container.
-        words: the command of `pipeline`, and those of its flags that every run has in common.
-        parameters: the flags that a run decides, with their values.
+        words: the command of `pipeline`, and those of its flags that are the same in every run.
+        parameters: the flags that differ between runs, with their values.
         upstream: tasks that it waits for.
-        outputs: kinds of the artifacts that it writes beside `lock`, each by the flag `--NAME-output`.
+        outputs: kinds of the artifacts that it writes besides `lock`, each by the flag `--NAME-output`.
     """
     artifacts = {"lock": dsl.Artifact, **outputs}
     locks = {f"lock{index}": task.outputs["lock"] for index, task in enumerate(upstream)}

@@ -1,4 +1,4 @@
-"""The compiled pipeline in containers of this machine, by kfp's local runner.
+"""Runs the compiled pipeline in containers on this machine, with kfp's local runner.
 
 It may import `kubeflow` and `graph`.
 """

@@ -24,9 +24,9 @@ class Ending:
     """How a container ended.
 
     Attributes:
-        code: exit code, as the engine says it.
+        code: exit code, as the engine reports it.
         tail: the last lines of its log.
-        late: whether it was stopped because it ran longer than it may.
+        late: whether it was stopped at its time limit.
     """
 
     code: int
@@ -35,14 +35,14 @@ class Ending:
 
 
 class Containers:
-    """Containers started here, by name. `run` takes the place of kfp's own `run_docker_container`.
+    """Containers started here, by name. `run` replaces kfp's own `run_docker_container`.
 
-    Kfp's lets the engine remove a container as soon as it has ended, and takes one that it can't ask any more for a
+    kfp's lets the engine remove a container as soon as it has ended, and counts one that it can no longer query as a
     success.
     """
 
     def __init__(self, logs: Path, write: Callable[[str, str], None]) -> None:
-        """Keep logs in a folder, and write each line of them.
+        """Keep logs in a folder, and pass on each line of them.
 
         Args:
             logs: a file `NAME.log` is written for each container.
@@ -78,7 +78,7 @@ class Containers:
     def run(
         self, client: Any, image: str, command: Sequence[str], volumes: Mapping[str, Any], *, name: str, **settings: Any
     ) -> int:
-        """Run one container to its end, as Kubernetes does: the command takes the place of the image's entrypoint.
+        """Run one container to its end, as Kubernetes does: the command replaces the image's entrypoint.
 
         Args:
             client: the engine.
@@ -129,7 +129,7 @@ class Containers:
                     tell(line)
                     told += 1
                 code = int(container.wait()["StatusCode"])
-                # The engine may close a log that is followed before its last lines have come.
+                # The engine may close a followed log before its last lines have come.
                 for line in islice(lines_of(container.logs(stream=True, follow=False), last=True), told, None):
                     tell(line)
             return Ending(code, tuple(tail), late.is_set())
@@ -149,7 +149,7 @@ def engine() -> Any:
     """The Docker engine of this machine.
 
     Raises:
-        PipelineError: none answers.
+        PipelineError: no engine answers.
     """
     try:
         client = docker.from_env()
@@ -160,12 +160,12 @@ def engine() -> Any:
 
 
 def require_image(client: Any, image: str) -> None:
-    """See that the engine has an image.
+    """Check that the engine has an image.
 
     Raises:
-        PipelineError: it has none of that name.
+        PipelineError: it has no such image.
     """
     try:
         client.images.get(image)
     except docker.errors.ImageNotFound as error:
-        raise PipelineError(f"--image {image}: the engine has none of that name: `make image`, or pull it.") from error
+        raise PipelineError(f"--image {image}: the engine has no such image: `make image`, or pull it.") from error

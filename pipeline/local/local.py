@@ -32,15 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--network", help="of the engine; `host` reaches servers of this machine on 127.0.0.1")
     parser.add_argument("--gpus", action="store_true", help="give tasks the GPUs that they ask for")
     parser.add_argument("--parallel", type=int, default=1, metavar="N", help="tasks at the same time; default: 1")
-    parser.add_argument("--retries", type=int, metavar="N", help="tries after a failure; default: as dvc.yaml says")
+    parser.add_argument("--retries", type=int, metavar="N", help="tries after a failure; default: as in dvc.yaml")
     parser.epilog = (
-        "What tasks take from secrets on a cluster (DVC_REMOTE_URL, AWS_ACCESS_KEY_ID, ...) comes from variables of "
+        "What tasks get from secrets on a cluster (DVC_REMOTE_URL, AWS_ACCESS_KEY_ID, ...) comes from variables of "
         "the same names. Requests and limits of CPU and memory are not applied here."
     )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the pipeline; print its log, then the scores and where dvc.lock lies."""
+    """Run the pipeline; print its log, then the scores and where dvc.lock is."""
     if arguments.parallel < 1 or (arguments.retries or 0) < 0:
         raise PipelineError("--parallel must be at least 1, --retries at least 0.")
     request = read_request(Path(), arguments)
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def summary(outputs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Scores of all tasks, then where pages and the whole dvc.lock lie.
+    """Scores of all tasks, then where pages and the whole dvc.lock are.
 
     Args:
         outputs: artifacts by the names of tasks.
@@ -86,7 +86,7 @@ def _write(task: str, line: str) -> None:
 
 
 def _writable(folder: Path) -> Path:
-    """A folder that users inside of containers may write into; one that is there already stays as it is."""
+    """A folder that users inside containers may write to; an existing one stays as it is."""
     if not folder.exists():
         folder.mkdir(parents=True)
         folder.chmod(0o777)

@@ -1,4 +1,4 @@
-"""Run a compiled pipeline by kfp's local runner, with containers, order and failures in our own hands."""
+"""Run a compiled pipeline with kfp's local runner, but handle containers, order and failures here."""
 
 import contextlib
 import logging
@@ -28,7 +28,7 @@ RUN_LABEL = "restoration-distillation.run"
 
 @dataclass(frozen=True)
 class Task:
-    """One task of a compiled pipeline: its name in the UI, what kfp knows of it, and what its container gets."""
+    """One task of a compiled pipeline: its name in the UI, what kfp knows about it, and what its container gets."""
 
     name: str
     spec: Any
@@ -39,8 +39,8 @@ class Task:
 class LocalRun:
     """One run of a compiled pipeline.
 
-    Kfp reads the pipeline and makes each task's arguments, command and outputs. What its runner for Docker lacks is
-    done here: settings of each task's own, several tasks at a time, retries, and exit codes that are never lost.
+    kfp reads the pipeline and makes each task's arguments, command and outputs. What its runner for Docker lacks is
+    done here: settings for each task, several tasks at a time, retries, and exit codes that are never lost.
 
     Attributes:
         tasks: by their key in the pipeline.
@@ -58,11 +58,11 @@ class LocalRun:
             write: takes the name of a task and a line about it.
 
         Raises:
-            PipelineError: kfp is another release than this was written for, or a secret's variable is not set.
+            PipelineError: kfp is not the release that this was written for, or a secret's variable is not set.
         """
         if kfp.__version__ != KFP_VERSION:
             raise PipelineError(
-                f"`local` was written for kfp {KFP_VERSION}, here is {kfp.__version__}: install requirements.lock."
+                f"`local` was written for kfp {KFP_VERSION}, but this is {kfp.__version__}: install requirements.lock."
             )
         component = load_component_from_text(text)
         self._spec = component.pipeline_spec
@@ -93,7 +93,7 @@ class LocalRun:
             parallel: how many tasks may run at the same time.
 
         Raises:
-            PipelineError: a task failed. No other was started since then, and those that ran were waited for.
+            PipelineError: a task failed. No other was started after that, and running ones were waited for.
         """
         (self._folder / "logs").mkdir(parents=True)
         store = io.IOStore()
@@ -111,13 +111,13 @@ class LocalRun:
             raise PipelineError("\n".join(faults))
 
     def _run_task(self, key: str, store: Any) -> str | None:
-        """Run a task until it succeeds or has no tries left; what went wrong, or None."""
+        """Run a task until it succeeds or has no tries left; return what went wrong, or None."""
         task = self.tasks[key]
         fault = self._attempt(key, task, store, f"{self._folder.name}-{key}")
         for retry, pause in enumerate(task.settings.waits, start=1):
             if fault is None:
                 break
-            self._write(task.name, f"{fault.splitlines()[0]} Again in {pause:g} s.")
+            self._write(task.name, f"{fault.splitlines()[0]} Next try in {pause:g} s.")
             if self.containers.stopping.wait(pause):
                 break
             fault = self._attempt(key, task, store, f"{self._folder.name}-{key}-retry{retry}")
@@ -146,7 +146,7 @@ class LocalRun:
         if ended != status.Status.SUCCESS:
             return self._fault(task, name)
         if missing := sorted(task.component.output_definitions.artifacts.keys() - outputs.keys()):
-            return f"task {task.name} has not told where its outputs are (executor_output.json): {', '.join(missing)}."
+            return f"task {task.name} has not said where its outputs are (executor_output.json): {', '.join(missing)}."
         for output, artifact in outputs.items():
             store.put_task_output(key, output, artifact)
         self.outputs[task.name] = outputs
@@ -159,7 +159,7 @@ class LocalRun:
         return "\n".join([f"task {task.name} {how}. The end of {log}:", *(f"  {line}" for line in ending.tail)])
 
     def _open_outputs(self, task: Task) -> None:
-        """Make the folder of a task's outputs, where the user inside the container, whoever it is, may write."""
+        """Make the folder of a task's outputs, in which any user inside the container may write."""
         folder = Path(
             executor_input_utils.construct_local_task_root(
                 pipeline_root=str(self._folder),
@@ -173,7 +173,7 @@ class LocalRun:
 
 @contextlib.contextmanager
 def _kfp_with(containers: Containers) -> Iterator[None]:
-    """Kfp's local runner with our containers, and without its own log, which is not made for threads."""
+    """Kfp's local runner with our containers, and without its own log, which is not thread-safe."""
     replacements: tuple[tuple[Any, str, Any], ...] = (
         (docker_task_handler, "run_docker_container", containers.run),
         (logging_utils, "local_logger_context", contextlib.nullcontext),
@@ -181,7 +181,7 @@ def _kfp_with(containers: Containers) -> Iterator[None]:
         (logging_utils, "print_horizontal_line", lambda: None),
     )
     originals = [getattr(module, name) for module, name, _ in replacements]
-    silent = logging.NullHandler()  # or logging would print what kfp has no handler for
+    silent = logging.NullHandler()  # otherwise logging prints what kfp has no handler for
     logging.getLogger().addHandler(silent)
     for module, name, new in replacements:
         setattr(module, name, new)

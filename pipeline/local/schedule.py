@@ -10,12 +10,12 @@ def run_in_order(
     stop: Callable[[], None],
     parallel: int = 1,
 ) -> tuple[list[str], list[str]]:
-    """Run every task after those that it depends on. After a failure no other is started; those that run, end.
+    """Run every task after those that it depends on. After a failure no other is started; running ones finish.
 
     Args:
         upstream: `{task: tasks that it depends on}`.
         attempt: runs a task in a thread; returns what went wrong, or None.
-        stop: makes the tasks that run end soon; called before an exception, such as Ctrl-C, leaves here.
+        stop: makes running tasks end soon; called before an exception, such as Ctrl-C, is passed on.
         parallel: how many run at the same time.
 
     Returns:

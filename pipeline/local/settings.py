@@ -1,6 +1,6 @@
-"""What the compiled pipeline says of one task beside its command, for a container on this machine.
+"""What the compiled pipeline says about a task besides its command, for a container on this machine.
 
-Kfp's local runner reads none of it: environment, secrets, volumes, /dev/shm, GPUs, timeout, retries.
+kfp's local runner reads none of it: environment, secrets, volumes, /dev/shm, GPUs, timeout, retries.
 """
 
 import os
@@ -41,7 +41,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Settings:
-    """Of one task.
+    """The settings of one task.
 
     Attributes:
         container: settings of docker-py's `containers.create`.

@@ -1,4 +1,4 @@
 """A training step on several nodes: the TrainJob that a task makes, follows and deletes.
 
-It may import nothing of the other rooms: the stage that it serves reaches it as a command line.
+It may import no other subpackage: the stage that it serves calls it by a command line.
 """

@@ -1,4 +1,4 @@
-"""The Kubernetes API as a training job needs it: an outage is waited for, a refusal is told in a sentence."""
+"""The Kubernetes API as a training job needs it: an outage is waited out, a refusal becomes a sentence."""
 
 import json
 import os
@@ -18,13 +18,13 @@ from pipeline.messages import PipelineError
 
 Body = dict[str, Any]
 
-# Where Kubernetes puts what a pod shows to the API.
+# Where Kubernetes puts a pod's credentials for the API.
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 GROUP, VERSION = "trainer.kubeflow.org", "v1alpha1"
 JOBS = "trainjobs"
-# Seconds between the first two tries of a request; each next pause is twice as long.
+# Seconds between the first two tries of a request; each further pause is twice as long.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
-# A stream that is silent for so long is opened anew, for its other end may be gone.
+# A stream that is silent for so long is reopened, because its other end may be gone.
 SILENCE = 120.0
 _PASSING = {408, 429, 500, 502, 503, 504}
 _TIMEOUT = (10.0, 30.0)
@@ -35,7 +35,7 @@ class AbsentError(PipelineError):
 
 
 class ConflictError(PipelineError):
-    """There is such an object already, or it has changed meanwhile."""
+    """The object exists already, or has changed in the meantime."""
 
 
 class OutageError(PipelineError):
@@ -45,15 +45,15 @@ class OutageError(PipelineError):
 class KubernetesApi:
     """What a launcher reads and writes in one namespace.
 
-    In a pod it speaks as the pod's service account; elsewhere, and where KUBECONFIG is set, as the kubeconfig says.
+    In a pod it uses the pod's service account; elsewhere, or if KUBECONFIG is set, the user of the kubeconfig.
     """
 
     def __init__(self, namespace: str | None = None, patience: float = 300.0) -> None:
-        """Read the address and the credentials; nothing is asked of the API yet.
+        """Read the address and the credentials; no request is sent yet.
 
         Args:
             namespace: where the job is; None = that of the pod, or of the kubeconfig's context.
-            patience: seconds of an outage to wait for.
+            patience: seconds of an outage to wait out.
 
         Raises:
             PipelineError: there are no credentials.
@@ -88,7 +88,7 @@ class KubernetesApi:
             return None
 
     def runtime_kind(self, name: str) -> str:
-        """Kind of the runtime of that name: the namespace's own comes before the cluster's.
+        """Kind of the runtime of that name; the namespace's own takes precedence over the cluster's.
 
         Raises:
             PipelineError: there is none, or Trainer is not installed.
@@ -119,7 +119,7 @@ class KubernetesApi:
         )
 
     def create_train_job(self, manifest: Body) -> Body:
-        """Create a TrainJob; the API's copy of it comes back."""
+        """Create a TrainJob and return the API's copy of it."""
         return self._call(
             f"create the TrainJob {manifest['metadata']['name']}",
             self._custom.create_namespaced_custom_object,
@@ -127,7 +127,7 @@ class KubernetesApi:
         )
 
     def delete_train_job(self, name: str, uid: str) -> None:
-        """Ask for the end of that very TrainJob and of all that it owns; it is absent once its pods are."""
+        """Ask for deletion of that very TrainJob and all that it owns; it is gone once its pods are."""
         options = client.V1DeleteOptions(propagation_policy="Foreground", preconditions=client.V1Preconditions(uid=uid))
         self._call(
             f"delete the TrainJob {name}",
@@ -146,11 +146,11 @@ class KubernetesApi:
         return self._call(f"read the pod {name}", self._core.read_namespaced_pod, name, self.namespace)
 
     def log(self, pod: str, container: str, since: int | None) -> Iterator[bytes]:
-        """What a container writes, from `since` seconds ago on, in pieces, each line after its time, until it ends.
+        """Pieces of a container's log, each line after its time, from `since` seconds ago until the container ends.
 
         Raises:
-            OutageError: the stream broke, or could not be opened just now.
-            PipelineError: it may not be read.
+            OutageError: the stream broke, or can't be opened at the moment.
+            PipelineError: reading it is refused.
         """
         past = {} if since is None else {"since_seconds": since}
         try:
@@ -176,7 +176,7 @@ class KubernetesApi:
             raise self._refused(f"read the log of {pod}", error) from None
 
     def _call(self, doing: str, ask: Callable[..., Any], *arguments: Any, **options: Any) -> Body:
-        """Ask until there is an answer, at most for as long as patience lasts."""
+        """Repeat a request until it is answered, but no longer than patience lasts."""
         pause, until = FIRST_PAUSE, time.monotonic() + self.patience
         while True:
             try:
@@ -200,7 +200,7 @@ class KubernetesApi:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _refused(self, doing: str, error: ApiException) -> PipelineError:
-        """A refusal in one sentence, with what to do. The request, which holds the token, is not part of it."""
+        """A refusal in one sentence, with what to do, but without the request, which holds the token."""
         try:
             status = json.loads(error.body or "")
             said = str(status.get("message", ""))
@@ -218,7 +218,7 @@ class KubernetesApi:
         if error.status == 409:
             return ConflictError(text)
         if error.status == 401:
-            text += ". The API does not take these credentials"
+            text += ". The API does not accept these credentials"
         elif error.status == 403 and " cannot " in said:
             text += ". The Role in deploy/kubernetes allows it: kubectl apply -k"
         return PipelineError(f"{text}.")

@@ -9,9 +9,9 @@ from pipeline.nodes.kubernetes_api import AbsentError, Body, ConflictError, Kube
 from pipeline.nodes.pod_logs import PodLogs
 from pipeline.nodes.train_job_manifest import CONTAINER, equal
 
-# JobSet, which Trainer builds on, labels the pods so.
+# The label that JobSet, which Trainer builds on, gives the pods.
 _SELECTOR = "jobset.sigs.k8s.io/jobset-name={}"
-# A task that was asked to end kills its stage 20 seconds later: the deletion has to be asked for by then.
+# A task that is asked to end kills its stage 20 seconds later: deletion must be requested by then.
 _END_PATIENCE = 8.0
 _END_SECONDS = 10.0
 _LAST_LINES_SECONDS = 10.0
@@ -22,12 +22,12 @@ class LaunchedJob:
     """A TrainJob that lives no longer than this process follows it."""
 
     def __init__(self, api: KubernetesApi, manifest: Body, poll: float) -> None:
-        """Make nothing yet.
+        """Create nothing yet.
 
         Args:
             api: the namespace it runs in.
-            manifest: what is made.
-            poll: seconds between two looks at it.
+            manifest: of the job.
+            poll: seconds between two checks of it.
         """
         self._api, self._manifest, self._poll = api, manifest, poll
         self._name: str = manifest["metadata"]["name"]
@@ -38,10 +38,10 @@ class LaunchedJob:
         self._told: set[str] = set()
 
     def start(self) -> None:
-        """Create it. A job that an earlier try left is deleted first; one that this very pod made is followed.
+        """Create the job. One that an earlier try left is deleted first; one that this very pod made is followed.
 
         Raises:
-            PipelineError: it was refused, or the one before it does not end.
+            PipelineError: it was refused, or an earlier one does not go away.
         """
         while not self._uid:
             self._asked_for = True
@@ -65,7 +65,7 @@ class LaunchedJob:
         uid = found["metadata"]["uid"]
         over = _condition(found, "Complete") or _condition(found, "Failed")
         if equal(found, self._manifest) and not over and "deletionTimestamp" not in found["metadata"]:
-            self._say("is there already")
+            self._say("exists already")
             self._uid = uid
             return
         self._say("an earlier try left it: it is deleted first")
@@ -76,7 +76,7 @@ class LaunchedJob:
             )
 
     def follow(self, seconds: float) -> None:
-        """Copy its pods' logs until it is complete.
+        """Copy the logs of the job's pods until it is complete.
 
         Args:
             seconds: how long it may take.
@@ -102,14 +102,14 @@ class LaunchedJob:
             time.sleep(min(self._poll, left + 0.01))
 
     def end(self) -> None:
-        """Delete it with all its pods, and say so; do nothing if it never was."""
+        """Delete the job with all its pods, and say so; do nothing if it was never created."""
         if not self._asked_for:
             return
         self._api.patience = min(self._api.patience, _END_PATIENCE)
         try:
             uid = self._uid
             if not uid:
-                # The answer to its creation was lost.
+                # The answer to the request to create it was lost.
                 found = self._api.train_job(self._name)
                 if not equal(found, self._manifest):
                     return
@@ -121,7 +121,7 @@ class LaunchedJob:
             self._say(f"{error} It may still run: `kubectl -n {self._api.namespace} delete trainjob {self._name}`")
 
     def _delete(self, uid: str, seconds: float) -> bool:
-        """Ask for its end; whether it was gone, with its pods, after `seconds`."""
+        """Ask for its deletion; whether it and its pods were gone within `seconds`."""
         until = time.monotonic() + seconds
         try:
             self._api.delete_train_job(self._name, uid)
@@ -130,7 +130,7 @@ class LaunchedJob:
                     return False
                 time.sleep(min(self._poll, 1.0))
         except (AbsentError, ConflictError):
-            # Another job of that name is not this one.
+            # If there is a job of that name, it is another one.
             pass
         return True
 
@@ -153,7 +153,7 @@ class LaunchedJob:
             )
 
     def _failure(self, condition: dict[str, Any]) -> PipelineError:
-        """What failed first, after its last lines."""
+        """Print the last lines of what failed first, and return the error."""
         self._logs.finish(_LAST_LINES_SECONDS)
         text = f"TrainJob {self._name} failed: {condition.get('reason')}: {str(condition.get('message')).rstrip('.')}"
         ends = [(name, end) for name, pod in self._pods.items() for end in _failed_ends(pod)]

@@ -14,12 +14,12 @@ from pipeline.nodes import kubernetes_api
 from pipeline.nodes.kubernetes_api import AbsentError, KubernetesApi, OutageError
 
 TAIL_LINES = 20
-# More is read again than was missed, for no two clocks are alike; what was shown is not shown twice.
+# More is read again than was missed, because clocks differ; what was shown is not shown twice.
 _OVERLAP_SECONDS = 60
 
 
 class PodLogs:
-    """Copies each pod's log to stderr, every line after the pod's name, and tells why a pod does not start."""
+    """Copies each pod's log to stderr, each line after the pod's name, and says why a pod does not start."""
 
     def __init__(self, api: KubernetesApi, container: str) -> None:
         """Copy what `container` of each pod writes."""
@@ -30,7 +30,7 @@ class PodLogs:
         self._tails: dict[str, deque[str]] = {}
 
     def follow(self, pods: Iterable[dict[str, Any]]) -> None:
-        """Begin with those pods that have started since the last call."""
+        """Begin to copy the pods that have started since the last call."""
         for pod in pods:
             name = pod["metadata"]["name"]
             if name in self._copiers:
@@ -43,7 +43,7 @@ class PodLogs:
                 self._write(name, f"waits: {reason}")
 
     def finish(self, seconds: float) -> None:
-        """Wait for the last lines, but not for longer; nothing is copied afterwards."""
+        """Wait for the last lines, at most for `seconds`; nothing is copied afterwards."""
         until = time.monotonic() + seconds
         for copier in self._copiers.values():
             copier.join(max(0.0, until - time.monotonic()))
@@ -55,12 +55,12 @@ class PodLogs:
             return list(self._tails.get(pod, ()))
 
     def _copy(self, pod: str) -> None:
-        """Read until the pod is over or gone: only the last lines are given up, when patience ends."""
+        """Read until the pod has ended or is gone; only its last lines are given up, when patience ends."""
         shown = _Shown()
         pause, heard, ended = kubernetes_api.FIRST_PAUSE, 0.0, math.inf
         while not self._finished.is_set():
             try:
-                # Asked before the stream is opened: one that begins after the end is read to its end.
+                # Asked before the stream is opened: a stream that is opened after the pod's end is complete.
                 if "terminated" in _state(self._api.pod(pod), self._container):
                     ended = min(ended, time.monotonic())
                 since = math.ceil(time.monotonic() - heard) + _OVERLAP_SECONDS if shown.any else None
@@ -92,7 +92,7 @@ class PodLogs:
 
 
 class _Shown:
-    """How far a log has been shown: a stream that is opened again repeats lines."""
+    """How far a log has been shown, because a reopened stream repeats lines."""
 
     def __init__(self) -> None:
         self._last, self._alike, self._repeated = datetime.min.replace(tzinfo=UTC), 0, 0
@@ -104,11 +104,11 @@ class _Shown:
         return self._alike > 0
 
     def reopen(self) -> None:
-        """A stream begins, perhaps with lines that were shown."""
+        """Note that a stream begins, perhaps with lines that were shown."""
         self._catching_up, self._repeated = self.any, self._alike
 
     def new(self, line: str) -> str | None:
-        """The text of a line as the API gives it, `TIME TEXT`, or None if it was shown."""
+        """The text of a line, which the API gives as `TIME TEXT`, or None if it was shown."""
         stamp, _, text = line.partition(" ")
         try:
             at = datetime.fromisoformat(stamp)
@@ -132,7 +132,7 @@ def _state(pod: dict[str, Any], container: str) -> dict[str, Any]:
 
 
 def _waits_for(pod: dict[str, Any], container: str) -> str:
-    """Why a pod does not run, in Kubernetes' words; empty if that is the usual course."""
+    """Why a pod does not run, in Kubernetes' words; empty if that is normal at this point."""
     waiting = _state(pod, container).get("waiting") or {}
     if waiting.get("reason", "ContainerCreating") not in {"ContainerCreating", "PodInitializing"}:
         return ": ".join(filter(None, [waiting["reason"], waiting.get("message")]))

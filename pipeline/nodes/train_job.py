@@ -18,7 +18,7 @@ from pipeline.nodes.launched_job import LaunchedJob
 from pipeline.nodes.train_job_manifest import Command, Nodes, train_job
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# What tells tracking on the nodes whose part they are. Not the pod's name: another try of this task finds the same job.
+# What tells tracking on the nodes which run is theirs. Not the pod's name, because another try finds the same job.
 _TOLD = (
     *("DVC_STAGE", "DVC_EXP_NAME", "DVC_EXP_BASELINE_REV", "GIT_REVISION", "IMAGE_DIGEST", "KFP_RUN_ID"),
     *("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"),
@@ -31,10 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gpus-per-node", type=_at_least(0), required=True, metavar="N", help="0 = one process on the CPU"
     )
-    parser.add_argument("--image", required=True, help="image of every node: the one of this task")
+    parser.add_argument("--image", required=True, help="image of every node: that of this task")
     parser.add_argument("--runtime", required=True, metavar="NAME", help="a TrainingRuntime or ClusterTrainingRuntime")
     parser.add_argument(
-        "--timeout", type=_at_least(1), required=True, metavar="SECONDS", help="end the job after that long"
+        "--timeout", type=_at_least(1), required=True, metavar="SECONDS", help="end the job after this time"
     )
     parser.add_argument("--namespace", help="default: this pod's, or the kubeconfig's")
     parser.add_argument("--accelerator", default="nvidia.com/gpu", metavar="RESOURCE", help="default: %(default)s")
@@ -43,12 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--key",
         default=os.environ.get("TRAIN_JOB_KEY"),
-        help="the same for every try of one task: a try ends what the one before it left "
-        "(default: $TRAIN_JOB_KEY, or else the working directory)",
+        help="the same for every try of one task: a try deletes the job that the previous one left "
+        "(default: $TRAIN_JOB_KEY, or the working directory)",
     )
     parser.add_argument("--poll", type=float, default=5.0, metavar="SECONDS", help="default: %(default)s")
     parser.add_argument(
-        "--patience", type=float, default=300.0, metavar="SECONDS", help="outage to wait for (default: %(default)s)"
+        "--patience", type=float, default=300.0, metavar="SECONDS", help="outage to wait out (default: %(default)s)"
     )
     parser.add_argument(
         "-m", dest="words", nargs=argparse.REMAINDER, required=True, metavar="MODULE", help="what each process runs"
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the job to its end, and leave nothing of it.
+    """Run the job to its end, and delete it.
 
     Raises:
         PipelineError: the job failed, took too long, or the cluster refused it.
@@ -112,7 +112,7 @@ def _stopped_by_signals() -> Iterator[None]:
 
 
 def _ignore_signals() -> None:
-    """Nothing may keep the job from being deleted."""
+    """Ignore further signals, so that nothing keeps the job from being deleted."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

@@ -1,7 +1,7 @@
 """The TrainJob of one training step, as a manifest.
 
-Its fields are those that Kubeflow Trainer v2.0 to v2.3 understand alike: whatever the cluster decides (volumes, node
-selectors, tolerations) stands in the runtime, for there the API has changed between these releases.
+Its fields are those that Kubeflow Trainer v2.0 to v2.3 all understand alike: whatever the cluster decides (volumes,
+node selectors, tolerations) is in the runtime, because that part of the API changed between these releases.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ class Nodes:
     memory: str | None = None
 
     def resources(self) -> dict[str, dict[str, Any]]:
-        """Requests and limits of each. The GPUs are in both: Trainer v2.0 starts one process without the request."""
+        """Requests and limits of each. GPUs are in both: without the request, Trainer v2.0 starts one process."""
         gpus = {self.accelerator: self.gpus} if self.gpus else {}
         memory = {"memory": self.memory} if self.memory else {}
         requests = gpus | memory | ({"cpu": self.cpu} if self.cpu else {})
@@ -57,7 +57,7 @@ class Command:
     Attributes:
         words: module and arguments.
         folder: where.
-        environment: variables that it gets beside the runtime's. They stand in the manifest, so no secret may be here.
+        environment: variables that it gets besides the runtime's. The manifest shows them, so none may be a secret.
     """
 
     words: tuple[str, ...]
@@ -81,7 +81,7 @@ def train_job(
     seconds: int,
     owner: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """The manifest, annotated with its own hash, by which an equal one is known again.
+    """The manifest, annotated with its own hash, by which an equal one is recognised.
 
     Args:
         name: of the job.
@@ -91,7 +91,7 @@ def train_job(
         command: what runs.
         nodes: where.
         seconds: how long it may run; Trainer before v2.2 ignores it.
-        owner: the pod whose end is the job's, too.
+        owner: the pod with which the job is deleted.
     """
     labels = {"app.kubernetes.io/part-of": _PROJECT, "app.kubernetes.io/component": name.rpartition("-")[0]}
     metadata: dict[str, Any] = {"name": name, "namespace": namespace, "labels": labels}
@@ -124,7 +124,7 @@ def train_job(
 
 
 def equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two jobs are to do the same, in the same place, for the same pod."""
+    """Whether two jobs do the same, in the same place, for the same pod."""
     return bool(_digest(one)) and _digest(one) == _digest(other)
 
 
@@ -133,5 +133,5 @@ def _digest(job: dict[str, Any]) -> Any:
 
 
 def _literal(word: str) -> str:
-    """Kubernetes puts variables in place of `$(NAME)`; `$$(NAME)` is the way to write that text."""
+    """Escape a word: Kubernetes replaces `$(NAME)` by a variable, and `$$(NAME)` by that text."""
     return word.replace("$(", "$$(")

@@ -10,7 +10,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", default="", metavar="REV", help="what is compared; default: the files here")
     parser.add_argument("--all", action="store_true", help="list unchanged scores as well")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the comment there; default: print it")
-    parser.epilog = "Metrics are read from DVC's cache, else from its remote: $DVC_REMOTE_URL or the project's own."
+    parser.epilog = "Metrics are read from DVC's cache or its remote: $DVC_REMOTE_URL or the project's own."
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Metrics and params of two revisions, as DVC keeps them: from its cache, else from its remote."""
+"""Metrics and params of two revisions, as DVC keeps them: from its cache, or else its remote."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from pipeline.storage.remote_url import remote_url
 from pipeline.working_copy.git import Git, project_git
 
 _HERE = "workspace"
-"""What DVC calls the files as they lie there."""
+"""DVC's name for the files as they are on disk."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Comparison:
     Attributes:
         base: the older one, as it was named.
         commit: its short name.
-        to: the newer one, as it was named; `this version` for the files as they lie here.
+        to: the newer one, as it was named; `this version` for the files as they are here.
         before: numbers by metrics file.
         after: likewise.
-        absent: metrics files that neither cache nor remote has, in one or the other.
+        absent: metrics files that neither cache nor remote has, in either revision.
         params: `(key, value before, value after)` of params.yaml; an absent value is None.
     """
 
@@ -44,7 +44,7 @@ def read_comparison(folder: Path, base: str, to: str) -> Comparison:
     """Read metrics and params of two revisions of the project in `folder`.
 
     Raises:
-        PipelineError: there is no git repository, no such revision, or no metric to be had in one of them.
+        PipelineError: there is no git repository, no such revision, or no metric for one of them.
     """
     git = project_git(folder)
     if git is None:
@@ -75,7 +75,7 @@ def read_comparison(folder: Path, base: str, to: str) -> Comparison:
 
 
 def _commit(git: Git, revision: str) -> str:
-    # On a server that runs a pull request, branches other than its own are known by their remote alone.
+    # A server that tests a pull request knows branches other than its own only through their remote.
     found = git.commit(revision) or git.commit(f"origin/{revision}")
     if found is None:
         raise PipelineError(
@@ -95,9 +95,9 @@ def _nothing(revision: str, absent: set[str]) -> str:
         return f"{revision}: dvc.yaml has no metrics there, so there is nothing to compare."
     named = ", ".join(sorted(absent)[:3]) + (", ..." if len(absent) > 3 else "")
     return (
-        f"{revision}: its metrics are neither in DVC's cache nor in a remote ({named}). Name the remote by "
-        "DVC_REMOTE_URL; where the scores were made, `dvc push` stores them. A stage that never ran has none: "
-        "`dvc repro`."
+        f"{revision}: its metrics are neither in DVC's cache nor in a remote ({named}). Set DVC_REMOTE_URL "
+        "to the remote; where the scores were made, `dvc push` stores them. A stage that never ran has none: "
+        "run `dvc repro`."
     )
 
 

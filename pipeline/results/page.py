@@ -22,10 +22,10 @@ _LOCK = Path("dvc.lock")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
     parser.add_argument(
-        "stage", nargs="?", default=project.PAGE_STAGE, help="a report's stage, @TASK as well where several are"
+        "stage", nargs="?", default=project.PAGE_STAGE, help="a report's stage, with @TASK if there are several"
     )
     parser.add_argument("--output", type=Path, default=project.PAGES, metavar="DIR", help=f"default: {project.PAGES}")
-    parser.epilog = "Runs the stage's own command, so its inputs must be there; what DVC keeps stays as it is."
+    parser.epilog = "Runs the stage's own command, so its inputs must exist; DVC's outputs stay as they are."
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
             file.write_text(json.dumps(circumstances(task, stages)), encoding="utf-8")
             ended = subprocess.run(project.with_circumstances(words, file), check=False)
         if ended.returncode:
-            raise PipelineError(f"{name}: its command ended with {ended.returncode}.")
+            raise PipelineError(f"{name}: its command failed with exit code {ended.returncode}.")
         say(f"{name}: {arguments.output / name / project.PAGE}")
 
 
@@ -70,7 +70,7 @@ def pages_of(graph: Sequence["Stage"], target: str, output: Path) -> list[tuple[
 
 
 def circumstances(task: str, stages: Sequence[str]) -> dict[str, Any]:
-    """Revision, lock, time, what was measured of speeds and exports, and how long the stages took, as far as known."""
+    """Revision, lock, time, measurements of speeds and exports, and how long the stages took, as far as known."""
     from pipeline.working_copy.git import project_git  # noqa: PLC0415
 
     git = project_git(Path())

@@ -35,12 +35,12 @@ def comment(comparison: Comparison, *, everything: bool = False) -> str:
     if comparison.absent:
         named = (PurePosixPath(name) for name in comparison.absent)
         names_absent = ", ".join(f"`{path.parent.name}/{path.stem}`" for path in named)
-        parts.append(f"Not compared, since never run or neither in DVC's cache nor in its remote: {names_absent}.")
+        parts.append(f"Not compared, because never run or neither in DVC's cache nor in its remote: {names_absent}.")
     return "\n\n".join(parts) + "\n"
 
 
 def _others(comparison: Comparison) -> Iterator[Row]:
-    """Changed numbers that are no score of a set: sizes, FLOPs, the encoder."""
+    """Changed numbers that are not scores of a set: sizes, FLOPs, the encoder."""
     for file in dict.fromkeys([*comparison.before, *comparison.after]):
         before, after = comparison.before.get(file, {}), comparison.after.get(file, {})
         for key in dict.fromkeys([*before, *after]):

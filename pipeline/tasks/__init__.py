@@ -1,4 +1,4 @@
-"""What one container does: run a stage and hand on its results, or record the whole run as a DVC experiment.
+"""What one container does: run a stage and pass on its results, or record the whole run as a DVC experiment.
 
 It may import `deciding` and all that `deciding` may import.
 """

@@ -1,4 +1,4 @@
-"""A run as a DVC experiment: a commit on top of the revision, under `refs/exps/`, made by git alone."""
+"""A run as a DVC experiment: a commit on top of the revision, under `refs/exps/`, made with git alone."""
 
 import hashlib
 import subprocess
@@ -19,14 +19,14 @@ def default_name(files: Mapping[str, str]) -> str:
 
 
 def check_name(name: str) -> None:
-    """Check that git and DVC take a name, before anything is done.
+    """Check that git and DVC accept a name, before anything is done.
 
     Raises:
         PipelineError: they do not.
     """
     words = ["git", "check-ref-format", f"refs/exps/{name}"]
     if "/" in name or name.startswith("-") or subprocess.run(words, check=False).returncode:
-        raise PipelineError(f"--name {name}: not a name that git takes: letters, digits and `._-` are safe.")
+        raise PipelineError(f"--name {name}: not a name that git accepts: letters, digits and `._-` are safe.")
 
 
 def write_commit(git: Git, base: str, files: Mapping[str, str], message: str) -> str:
@@ -46,7 +46,7 @@ def write_commit(git: Git, base: str, files: Mapping[str, str], message: str) ->
 
 
 def _author(git: Git) -> dict[str, str]:
-    """Who records the run: git's own settings, where there are any; a container has none."""
+    """Who records the run: as in git's own settings, if there are any; a container has none."""
     found: dict[str, str] = {}
     for part, default in _NOBODY.items():
         try:
@@ -60,7 +60,7 @@ def _author(git: Git) -> dict[str, str]:
 def record(git: Git, repository: str, base: str, commit: str, name: str) -> str:
     """Give the commit a name among the experiments of `base`.
 
-    Where the name is taken by another run, a number is put behind it; a run that was recorded before stays as it is.
+    If another run has the name, a number is appended; a run that is already recorded stays as it is.
 
     Args:
         git: the repository that has the commit.
@@ -81,14 +81,14 @@ def record(git: Git, repository: str, base: str, commit: str, name: str) -> str:
         got = _free(git, repository, taken, base, commit, name)
         reference = f"refs/exps/{base[:2]}/{base[2:]}/{got}"
         if reference in taken:
-            say(f"recorded before as experiment {got}")
+            say(f"already recorded as experiment {got}")
             return got
         try:
             _write(git, repository, reference, commit)
         except GitError as error:
             reason = str(error)
             if reference in _experiments(git, repository):
-                continue  # another run was quicker
+                continue  # another run was faster
             break
         say(f"recorded as experiment {got} of {base[:7]}")
         return got
@@ -106,7 +106,7 @@ def _experiments(git: Git, repository: str) -> dict[str, str]:
 
 
 def _free(git: Git, repository: str, taken: Mapping[str, str], base: str, commit: str, name: str) -> str:
-    """`name`, or the first `name-2`, `name-3`... that no other run has, of whatever revision: DVC looks by name."""
+    """`name`, or the first `name-2`, `name-3`... that no other run of any revision has: DVC looks runs up by name."""
     used = {reference.rpartition("/")[2]: reference for reference in taken}
     number, wanted = 1, name
     while wanted in used:
@@ -120,7 +120,7 @@ def _free(git: Git, repository: str, taken: Mapping[str, str], base: str, commit
 
 
 def _same_run(git: Git, repository: str, reference: str, other: str, commit: str) -> bool:
-    """Whether two commits hold the same files: a publishing task that is run again finds its own work."""
+    """Whether two commits hold the same files: a publishing task that runs again finds its own work."""
     try:
         if repository:
             git.run("fetch", "--quiet", "--depth", "1", "--end-of-options", repository, reference)

@@ -1,4 +1,4 @@
-"""One stage in a working copy: run if it has to, pushed and proved, its lock, scores and page handed on."""
+"""One stage in a working copy: run it if necessary, push and verify its outputs, pass on lock, scores and page."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ __all__ = ["StageFailedError", "Wanted", "carry_out"]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a task is asked for; paths are absolute, None is not wanted.
+    """What a task is asked for; paths are absolute, None = not wanted.
 
     Attributes:
         stage: name of the stage.
@@ -60,7 +60,7 @@ def carry_out(folder: Path, wanted: Wanted) -> None:
     write_lock(lock, entries)
     remote = open_remote()
     if remote is None:
-        raise PipelineError("DVC_REMOTE_URL is not set: s3://BUCKET/PREFIX or a folder, by which tasks hand on data.")
+        raise PipelineError("DVC_REMOTE_URL is not set: s3://BUCKET/PREFIX or a folder by which tasks share data.")
     with chdir(folder), Repo(str(folder)) as repo:
         stage = find_stage(repo.index.stages, wanted.stage)
         above = [one.name for one in run_order(repo, [stage])][:-1]
@@ -70,11 +70,11 @@ def carry_out(folder: Path, wanted: Wanted) -> None:
         if not decision.reasons:
             say(f"{stage.name}: unchanged")
         elif decision.earlier:
-            say(f"{stage.name}: run before with the same inputs; its outputs are taken from there")
+            say(f"{stage.name}: run before with the same inputs; its outputs are used again")
             entries[stage.name] = entry_of(stage.name, decision.earlier)
         else:
             say(f"{stage.name}: runs: {'; '.join(decision.reasons)}")
-            # What DVC holds for unchanged, but the remote has not, must run too: without an entry it does.
+            # What DVC considers unchanged, but the remote lacks, must run too: without an entry it does.
             write_lock(lock, {name: entry for name, entry in entries.items() if name != stage.name})
             stage = _run(repo, stage, decision.key, remote, runs)
             entries = read_lock(lock)
@@ -82,12 +82,12 @@ def carry_out(folder: Path, wanted: Wanted) -> None:
 
 
 def _refuse_unfit(repo: Repo, stage: Any, above: list[str], found: Entries) -> None:
-    """Nothing may run on locks that are missing or come from another run: DVC would run what is above, here."""
+    """Refuse locks that are missing or come from another run: DVC would run the stages above in this task."""
     missing = [name for name in above if name not in found]
     if missing:
         raise PipelineError(
-            f"--upstream: no entry for {', '.join(missing)}, which {stage.name} builds on: a lock is missing, or is "
-            "that of another task."
+            f"--upstream: no entry for {', '.join(missing)}, which {stage.name} builds on: a lock is missing, or "
+            "belongs to another task."
         )
     with repo.lock:
         for name in above:
@@ -100,7 +100,7 @@ def _refuse_unfit(repo: Repo, stage: Any, above: list[str], found: Entries) -> N
 
 
 def _run(repo: Repo, stage: Any, key: str | None, remote: Remote, runs: RunCache) -> Any:
-    """Bring what the stage reads, run it, and push what it made; its checkpoints go once that is safe."""
+    """Fetch what the stage reads, run it, and push what it made; its checkpoints are deleted once that is safe."""
     paths = [Path(dependency.fs_path) for dependency in stage.deps]
     read = touched(paths, [out for above in upstream_of(repo, stage) for out in above.outs])
     remote.fetch(roots(read))
@@ -111,9 +111,9 @@ def _run(repo: Repo, stage: Any, key: str | None, remote: Remote, runs: RunCache
     done = run_again(repo, stage.name)
     files = contents(done.outs)
     pushed, size = remote.push(files.values())
-    lists, _ = remote.push(roots(done.outs))  # after the files that they list: what has a list is whole
+    lists, _ = remote.push(roots(done.outs))  # after the files that they list: a list implies its files
     runs.keep(done)
-    say(f"{done.name}: pushed {pushed + lists} objects, {size / 1e6:.1f} MB; size and hash of all are right")
+    say(f"{done.name}: pushed {pushed + lists} objects, {size / 1e6:.1f} MB; all sizes and hashes are right")
     if checkpoints:
         shutil.rmtree(checkpoints, ignore_errors=True)
     return done
@@ -141,7 +141,7 @@ def _hand_on(remote: Remote, stage: Any, entries: Entries, wanted: Wanted) -> No
 
 
 def _scores(remote: Remote, stage: Any) -> dict[str, float]:
-    """Finite numbers of the stage's metric files; of several files, each name begins with that of its file."""
+    """Finite numbers of the stage's metric files; if there are several files, each name begins with its file's."""
     outs = [out for out in stage.outs if out.metric]
     items = roots(outs)
     remote.fetch(items)

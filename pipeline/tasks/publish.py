@@ -1,4 +1,4 @@
-"""Record a run: one dvc.lock from its tasks' locks, proved complete, as a DVC experiment."""
+"""Record a run: one dvc.lock from its tasks' locks, verified as complete, as a DVC experiment."""
 
 import argparse
 from pathlib import Path
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Merge, prove, write and record.
+    """Merge, verify, write and record.
 
     Raises:
         PipelineError: a lock is missing or damaged, stages would have to run again, or git refuses.

@@ -1,4 +1,4 @@
-"""The one dvc.lock of a run, from what its tasks handed on, and the proof that nothing is left to run."""
+"""The one dvc.lock of a run, from what its tasks passed on, and the proof that nothing is left to run."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from pipeline.storage.remote import open_remote
 
 
 def merged_lock(folder: Path, found: Entries) -> str:
-    """Merge a run's entries into the dvc.lock of a working copy without data, and prove it.
+    """Merge a run's entries into the dvc.lock of a working copy without data, and verify it.
 
     Args:
         folder: the revision that was run, with the run's params.
@@ -27,7 +27,7 @@ def merged_lock(folder: Path, found: Entries) -> str:
     with Repo(str(folder)) as repo:
         order = [stage.name for stage in run_order(repo)]
     if unknown := sorted(found.keys() - set(order)):
-        raise PipelineError(f"--upstream: {', '.join(unknown)}: no stage of this revision's dvc.yaml.")
+        raise PipelineError(f"--upstream: {', '.join(unknown)}: not in this revision's dvc.yaml.")
     lock = folder / LOCK_FILE
     before = read_lock(lock)
     entries = merge(before, found, order)

@@ -33,9 +33,9 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the stage, if it has to; hand on its lock, its scores and its page.
+    """Run the stage if necessary; pass on its lock, its scores and its page.
 
-    Exits with the exit code of the stage's own command where that fails.
+    Exits with the exit code of the stage's own command if that fails.
     """
     from pipeline.graph.overrides import read_json  # noqa: PLC0415
     from pipeline.tasks.one_stage import StageFailedError, Wanted, carry_out  # noqa: PLC0415 -- DVC takes a second

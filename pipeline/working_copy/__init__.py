@@ -1,4 +1,4 @@
-"""A revision of the project, found by git and written to a folder that is gone afterwards, also at SIGTERM.
+"""A revision of the project, found by git and written to a folder that is deleted afterwards, even on SIGTERM.
 
 It may import `graph` and `storage`.
 """

@@ -1,4 +1,4 @@
-"""Git, as its own command line: revisions of a repository, without a prompt and without credentials in any message."""
+"""Git through its command line: revisions of a repository, without a prompt or credentials in any message."""
 
 import os
 import subprocess
@@ -53,7 +53,7 @@ class Git:
             return None
 
     def guess(self, revision: str) -> str:
-        """Which branch or tag a revision that is none may have meant, as a sentence after a space, or nothing."""
+        """A sentence, after a space, on which branch or tag an unknown revision may have meant; or nothing."""
         return did_you_mean(revision, self.run("for-each-ref", "--format=%(refname:short)").split())
 
     def write_tree(self, commit: str, folder: Path) -> None:
@@ -72,7 +72,7 @@ def project_git(folder: Path) -> Git | None:
 
 
 def fetch_commit(repository: str, revision: str, directory: Path) -> tuple[Git, str]:
-    """Fetch a revision into a new bare git directory, alone where the server allows that.
+    """Fetch a revision into a new bare git directory, on its own if the server allows that.
 
     Args:
         repository: URL or path; its credentials are stored nowhere.
@@ -91,7 +91,7 @@ def fetch_commit(repository: str, revision: str, directory: Path) -> tuple[Git, 
         git.run("fetch", "--quiet", *_SHALLOW, "--end-of-options", repository, revision)
         return git, git.run("rev-parse", "FETCH_HEAD^{commit}")
     except GitError:
-        pass  # an abbreviated commit, or one that the server does not hand out alone
+        pass  # an abbreviated commit, or one that the server does not give on its own
     finally:
         (directory / "FETCH_HEAD").unlink(missing_ok=True)
     try:
@@ -113,9 +113,9 @@ def fetch_commit(repository: str, revision: str, directory: Path) -> tuple[Git, 
 
 
 def _trusting(repository: str, settings: Path) -> Path | None:
-    """Settings by which git reads a repository on this machine that belongs to another user: it was asked for by name.
+    """Settings that let git read another user's repository on this machine, because it was asked for by name.
 
-    A container's user owns nothing of what is mounted. Git takes this word from the user's settings alone.
+    A container's user owns nothing that is mounted. Git takes this permission only from the user's settings.
     """
     repository = repository.removeprefix("file://")
     if not Path(repository).is_dir():

@@ -1,4 +1,4 @@
-"""params.yaml of a folder with other values, and what in dvc.yaml follows from them."""
+"""Change values in a folder's params.yaml, and what follows from them in dvc.yaml."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ def set_params(folder: Path, overrides: Mapping[str, Any]) -> None:
         overrides: `{"a.b": value}`; a key that is new begins with `+`.
 
     Raises:
-        PipelineError: a key that the file does not have, or lists that can't be made of the new values.
+        PipelineError: a key that the file does not have, or lists that can't be made from the new values.
     """
     if overrides:
         apply_overrides(folder / PARAMS_FILE, overrides)

@@ -16,14 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
     parser.add_argument("preset", metavar="NAME", help=f"a file of {PRESETS}, without its ending")
     add_override_arguments(parser)
-    parser.epilog = f"example: python -m pipeline preset bsds500. `git checkout {PARAMS_FILE} dvc.yaml` takes it back."
+    parser.epilog = f"example: python -m pipeline preset bsds500. `git checkout {PARAMS_FILE} dvc.yaml` undoes it."
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the preset into params.yaml.
 
     Raises:
-        PipelineError: no such preset, or a params.yaml with changes that git does not have, which would be lost.
+        PipelineError: no such preset, or a params.yaml with uncommitted changes, which would be lost.
     """
     from dvc.utils.serialize import loads_yaml  # noqa: PLC0415 -- DVC takes a second
 
@@ -53,7 +53,7 @@ def preset_overrides(folder: Path, params: Mapping[str, Any], name: str) -> dict
     """What a preset of `folder` changes in `params`: `{"a.b": value, "+a.new": value}`.
 
     Raises:
-        PipelineError: no such preset, or one that names a file that is not there.
+        PipelineError: no such preset, or one that names a missing file.
     """
     from hydra import compose, initialize_config_dir  # noqa: PLC0415
     from hydra.errors import HydraException  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""The project's files, as a revision has them or as they lie in a folder: no data, no caches, no `.git`."""
+"""The project's files, as a revision or a folder has them: no data, no caches, no `.git`."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ def write_source(
 
     Args:
         source: the project that the command was called in.
-        revision: branch, tag or commit; '' is the source as it lies there.
+        revision: branch, tag or commit; '' is the source as it is on disk.
         repository: URL or path that the revision comes from; '' is that of `source`.
         folder: an empty folder.
         directory: an absent folder, for a repository that has to be fetched.

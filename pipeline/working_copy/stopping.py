@@ -1,4 +1,4 @@
-"""SIGTERM: what Kubernetes sends to a pod that must go. The stage goes first, then what it worked in."""
+"""SIGTERM, which Kubernetes sends to a pod that must stop: the stage ends first, then its folder is deleted."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ def stopping(folder: Path | None) -> Iterator[None]:
                 process.kill()
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
-        os._exit(128 + number)  # not an exception: threads that wait for a server would hold it up
+        os._exit(128 + number)  # not an exception: threads that wait for a server would delay it
 
     before = signal.signal(signal.SIGTERM, stop)
     try:

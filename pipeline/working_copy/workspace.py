@@ -1,4 +1,4 @@
-"""A working copy of the project that may be written to, and is gone afterwards."""
+"""A working copy of the project that may be written to, and is deleted afterwards."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ class WorkingCopy:
     Attributes:
         folder: where it is.
         git: the repository that it was taken from; None for a source without git.
-        commit: full name of the commit; None where files were taken as they lie there.
+        commit: full name of the commit; None if files were taken as they are on disk.
     """
 
     folder: Path
@@ -37,16 +37,16 @@ class WorkingCopy:
 def working_copy(
     revision: str, repository: str, overrides: Mapping[str, Any], *, keep: bool = False
 ) -> Iterator[WorkingCopy]:
-    """Make a working copy in a new folder of `$WORKSPACE_ROOT` and remove it at the end, also at SIGTERM.
+    """Make a working copy in a new folder of `$WORKSPACE_ROOT` and remove it at the end, even on SIGTERM.
 
     Args:
-        revision: branch, tag or commit; '' is the source in the working directory as it lies there.
+        revision: branch, tag or commit; '' is the source in the working directory as it is.
         repository: URL or path that the revision comes from; '' is the repository in the working directory.
         overrides: other values for params.yaml.
-        keep: leave it there, for people who look for a fault.
+        keep: leave it there, for debugging.
 
     Raises:
-        PipelineError: no such revision or key, or no place to write to.
+        PipelineError: no such revision or key, or nowhere to write.
     """
     source = Path.cwd()
     place = os.environ.get("WORKSPACE_ROOT") or tempfile.gettempdir()
@@ -77,7 +77,7 @@ def working_copy(
 
 
 def _configure(folder: Path, site: Path) -> None:
-    """Settings of this machine: where DVC keeps and finds data; the endpoint and the keys stay in the environment."""
+    """Write this machine's settings: where DVC keeps and finds data; endpoint and keys stay in the environment."""
     cache = os.environ.get("DVC_CACHE_DIR")
     remote = remote_url()
     lines = ["[core]", "no_scm = true", f'site_cache_dir = "{site}"', *(["remote = storage"] if remote else [])]
@@ -91,7 +91,7 @@ def _configure(folder: Path, site: Path) -> None:
 
 
 def link_checkpoints(folder: Path, key: str) -> Path | None:
-    """Let `.cache/checkpoints` and `.cache/downloads` of a working copy lie in `$CHECKPOINT_DIR/KEY`, for a retry.
+    """Link `.cache/checkpoints` and `.cache/downloads` of a working copy to `$CHECKPOINT_DIR/KEY`, for a retry.
 
     Returns:
         That folder, to be removed once the stage's outputs are safe; None without `$CHECKPOINT_DIR`.

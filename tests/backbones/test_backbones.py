@@ -54,7 +54,7 @@ SCALES = (2, 3, 4, 8)
 
 
 def awake(make: Callable[..., Backbone]) -> Callable[..., Backbone]:
-    """Residuals whose factors start at zero would hide what is behind them."""
+    """Residuals whose factors start at zero would hide what comes after them."""
 
     @functools.wraps(make)
     def made(*arguments: Any, **named: Any) -> Backbone:

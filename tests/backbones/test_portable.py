@@ -23,7 +23,7 @@ pytestmark = [
 
 @dataclass(frozen=True)
 class Configuration:
-    """A network of the table, as small as goes: tracing takes its time by the layer."""
+    """A network of the table, as small as possible: tracing takes time for each layer."""
 
     name: str
     scale: int
@@ -71,7 +71,7 @@ def _forgetful_compiler() -> None:
 @TRACED
 @torch.no_grad()
 def test_one_graph_serves_all_sizes(configuration: str) -> None:
-    """Or two: torch takes another convolution where images are tiny, and compiles once more where they aren't."""
+    """Or two: torch takes another convolution for tiny images, and compiles once more for others."""
     network = built(configuration)
     counter = CompileCounter()
     compiled = torch.compile(network, fullgraph=True, dynamic=True, backend=counter)
@@ -100,7 +100,7 @@ def test_onnx_with_free_height_and_width_restores_the_same_image(configuration: 
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
 @torch.no_grad()
 def test_bf16_costs_less_than_a_fiftieth_of_a_decibel(configuration: str) -> None:
-    """Beside a clean image of which the restored one is 32 dB away, as the benchmarks' are."""
+    """Against a clean image that is 32 dB from the restored one, as in the benchmarks."""
     network = built(configuration)
     degraded = image(network, 8, 8)
     restored = network(degraded)

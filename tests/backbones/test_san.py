@@ -116,7 +116,7 @@ def test_weights_of_channels_are_the_official_ones_above_1000_rows_or_columns(si
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 6), (2, 3), (3, 1)])
 def test_images_too_small_for_the_official_network_are_restored(size: tuple[int, int]) -> None:
-    """There a quarter has no position, or none that is left by the pooling; of one position there is no covariance."""
+    """There a quarter has no position, or none after the pooling; a single position has no covariance."""
     network = small(2, torch.float32)
     image = torch.from_numpy(closed_form("image", (1, 3, *size), 0, 1)).float()
     restored = network(image)
@@ -160,7 +160,7 @@ def test_flops_are_those_of_fakd(groups: int, published: float) -> None:
 
 
 def test_fakds_taps_are_where_it_has_them() -> None:
-    """Behind the groups 6 and 13 of 20, 1 and 3 of 6 (from 0), and the last non-local attention."""
+    """After the groups 6 and 13 of 20, 1 and 3 of 6 (from 0), and the last non-local attention."""
     assert [stage_at(depth, 20) for depth in (0.35, 0.7, 1)] == [6, 13, 19]
     assert [stage_at(depth, 6) for depth in (0.35, 0.7, 1)] == [1, 3, 5]
     network = small(2)

@@ -51,7 +51,7 @@ def test_parameters_have_the_official_names_and_shapes() -> None:
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_output_is_the_official_one_for_any_number_of_windows(height: int, width: int) -> None:
-    """One window alone too: rolled, it is of four regions. The official masks are of 64 by 64 pixels, or made anew."""
+    """A single window too: rolled, it has four regions. The official masks are for 64 by 64 pixels, or recomputed."""
     close(thinned(layers()(features(height, width))), f"output_{height}x{width}")
 
 

@@ -75,7 +75,7 @@ class TestOperations:
     def test_of_the_lightweight_network_are_the_paper_s_but_for_what_its_formula_leaves_out(self, scale, published):
         """Table 3: for 1024x720 and one more window along each axis, by the `flops` of the official network.
 
-        That counts a third of the convolution behind the body, one colour image of the upsampler's scale**2, and one
+        That counts a third of the convolution after the body, one colour image of the upsampler's scale**2, and one
         operation for each value that a normalisation of a block, and the first, takes: 2 % less at x2.
         """
         height, width = (((side // scale) // 8 + 1) * 8 for side in (1024, 720))

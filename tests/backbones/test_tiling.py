@@ -78,7 +78,7 @@ def test_tiles_without_enough_overlap_do_not() -> None:
 
 @pytest.mark.parametrize(("overlap", "shown"), [(32, False), (4, True)])
 def test_a_quarter_of_the_overlap_is_never_used(overlap: int, shown: bool) -> None:
-    """Four pixels beside each border of a tile are marked; inside of the image none of them may be seen."""
+    """Four pixels along each border of a tile are marked; inside the image none of them may be seen."""
     restored = restore_tiled(Border(2).eval(), image(150, 170), tile=64, overlap=overlap)
     assert bool((restored[..., 8:-8, 8:-8] > 0).any()) == shown
     assert (restored[..., :8, :] == 1).all(), "the image's own border is no tile's"

@@ -137,7 +137,7 @@ def test_packages_are_those_of_the_lock(engine, image):
     assert found == {name: locked.get(name, "not in the lock") for name in found}
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     assert {re.split("[=<>]", name)[0] for name in project["dependencies"]} <= set(found)
-    # Only who compiles, submits or tests needs these.
+    # Needed only to compile, submit or test.
     assert not {"kfp", "docker", "pytest", "moto", "mypy", "ruff"} & set(found)
 
 
@@ -166,7 +166,7 @@ def test_every_library_of_the_main_dependencies_can_be_imported(engine, image):
 
 
 def test_calculates_and_shares_tensors_between_processes(engine, image):
-    """torch's library has lost its symbols for debuggers, and most programs beside it: a loader's workers need one."""
+    """torch's library has no debug symbols, and most of its programs are gone: a loader's workers need one."""
     program = """
 import torch
 from torch.utils.data import DataLoader

@@ -132,7 +132,7 @@ def test_the_server_takes_the_secrets_once_they_are_filled_in(api, tmp_path):
 
 
 def test_nothing_of_the_runtime_is_dropped(api):
-    """A field that the definition does not know would be lost without a word."""
+    """A field that the definition does not know would be lost silently."""
     asked = yaml.safe_load((ROOT / "base" / "training-runtime.yaml").read_text())
     kept = api.ask(
         "GET", "/apis/trainer.kubeflow.org/v1alpha1/namespaces/kubeflow/trainingruntimes/" + asked["metadata"]["name"]

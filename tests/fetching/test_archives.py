@@ -45,7 +45,7 @@ def archive(path: Path, kind: str, content: dict[str, bytes]) -> Path:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
             for name, data in content.items():
                 info = zipfile.ZipInfo()
-                info.filename = name  # as given: the constructor would mend it
+                info.filename = name  # as given: the constructor would repair it
                 info.compress_type = zipfile.ZIP_DEFLATED
                 file.writestr(info, data)
     else:

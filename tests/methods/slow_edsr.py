@@ -28,7 +28,7 @@ def begin(weights, image):
 
 
 def blocks(weights, features, skip, first, stop, depth):
-    """Residual blocks from `first` to before `stop`; behind the last of `depth` closing convolution and skip."""
+    """Residual blocks from `first` to before `stop`; after the last of `depth`, closing convolution and skip."""
     for block in range(first, stop):
         hidden = F.relu(convolved(weights, f"body.{block}.body.0", features))
         features = features + convolved(weights, f"body.{block}.body.2", hidden)

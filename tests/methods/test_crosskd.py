@@ -1,4 +1,4 @@
-"""CrossKD beside cascades joined by hand; the paper's code and text cannot be had."""
+"""CrossKD beside cascades joined by hand; the paper's code and text are not available."""
 
 import pytest
 import torch
@@ -110,7 +110,7 @@ class TestFormula:
 
 class TestGradient:
     def reached(self, term):
-        """Which of the student's parts a loss of a cascade cut behind the first of two blocks reaches."""
+        """Which of the student's parts a loss of a cascade cut after the first of two blocks reaches."""
         student, teacher = slow.network(4, 2, 1), slow.network(6, 4, 2)
         method = made(student, teacher, depths=(0.5,))
         method(student, tiny.batch())[term].backward()
@@ -206,7 +206,7 @@ class TestCuts:
 
 
 class TestCost:
-    """The student has 2 stages, cut behind the first; the teacher 4, cut behind the second."""
+    """The student has 2 stages, cut after the first; the teacher 4, cut after the second."""
 
     STUDENT_HEAD, STUDENT_TAIL, TEACHER_HEAD, TEACHER_TAIL = [0], [1, "end"], [0, 1], [2, 3, "end"]
 

@@ -246,7 +246,7 @@ class TestResize:
         assert max(size for size, *_ in found) > (22, 33)
 
     def test_back_comes_after_the_noise(self) -> None:
-        """So neighbours' noise is alike in what was made smaller; behind the resize back it would be white."""
+        """So the noise of neighbours is correlated; added after the resize back, it would be white."""
         bank = Bank(blur=0, resize=1, noise=1, gray=0)
         middle = torch.full((4, 3, 48, 48), 0.5)
         noises = [degrade(middle, bank, torch.arange(4), 0, step, 0) - 0.5 for step in range(40)]

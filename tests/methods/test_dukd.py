@@ -94,7 +94,7 @@ def test_a_part_without_losses_is_none(terms):
 
 
 def test_every_changed_tile_is_changed_back():
-    """Whatever was drawn: a student equal to a teacher that does not mind the changes has no loss."""
+    """Whatever was drawn: a student has no loss if it equals a teacher that ignores the changes."""
 
     class Nearest(Edsr):
         def forward(self, image):

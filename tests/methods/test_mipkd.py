@@ -233,7 +233,7 @@ class TestWidths:
 
 
 class TestCost:
-    HEAD, TAIL = [0, 1], [2, 3, "end"]  # of 4 stages, tapped behind the first and the second
+    HEAD, TAIL = [0, 1], [2, 3, "end"]  # of 4 stages, tapped after the first and the second
 
     def runs(self, *terms, students=1.0):
         student, teacher = (Counted(2, channels=4, blocks=4) for _ in range(2))

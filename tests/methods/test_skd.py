@@ -317,7 +317,7 @@ class TestNetworks:
 
 
 class TestCost:
-    HEAD, TAIL = [0, 1], [2, 3, "end"]  # of 4 stages, tapped behind the second
+    HEAD, TAIL = [0, 1], [2, 3, "end"]  # of 4 stages, tapped after the second
 
     def runs(self, *terms, **arguments):
         student, teacher = (Counted(2, channels=4, blocks=4) for _ in range(2))

@@ -38,7 +38,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[list[st
         words = shlex.split(stage.command)[2:]
         # fetch names the collection alone
         task = next(word for flag, word in pairwise(words) if flag in {"--task", "--collection"})
-        # Files have names alike in all methods, for only what is of params.yaml matters.
+        # Files are named alike in all methods, because only what comes from params.yaml matters.
         found[task].add(tuple("file" if "/" in word else word for word in words))
     return {task: sorted(map(list, chosen)) for task, chosen in found.items()}
 

@@ -143,12 +143,12 @@ def shrunk(preset: str, patch: int | None = None) -> dict[str, Any]:
 
 
 def methods_of(preset: str) -> list[str]:
-    """What a preset is about: the method that its name begins with, else DCKD."""
+    """What a preset is about: the method that its name begins with, or DCKD."""
     return [max((name for name in DEFAULT["methods"] if preset.startswith(name)), key=len, default="dckd")]
 
 
 def kind(preset: str) -> str:
-    """What is alike in presets that differ in numbers alone."""
+    """What presets that differ only in numbers have in common."""
     values = shrunk(preset, patch=1)
     (task,) = tasks_of(values)
     parts = [values[section][task] for section in ("students", "ensembles", "privileged_teachers")]

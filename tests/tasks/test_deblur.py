@@ -239,7 +239,7 @@ def test_a_kernel_of_levin_blurs_as_the_camera_did(levin):
 
 
 def best_correlation(first, second):
-    """Largest correlation over all shifts, for theirs is open, of the middle of one in the whole of the other."""
+    """Largest correlation of the middle of one with the other, over all shifts, because theirs is not known."""
     inside = first[40:-40, 40:-40, 0].astype(np.float32)
     return float(cv2.matchTemplate(second[..., 0].astype(np.float32), inside, cv2.TM_CCOEFF_NORMED).max())
 

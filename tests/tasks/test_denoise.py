@@ -96,7 +96,7 @@ def test_a_blind_network_sees_every_strength_of_the_range_equally_often_and_is_t
 
 
 def test_training_crops_carry_the_float_noise_on(tmp_path):
-    """Clipped or rounded to 8 bits on the way, it would not be white any more beside black and white."""
+    """Clipped or rounded to 8 bits on the way, it would no longer be white near black and white."""
     with StoreWriter(tmp_path / "lmdb", 1, 0) as writer:
         writer.add("training", "set/one", Pair(None, BLACK[:200, :200]), [((0, 0), (200, 200))])
     patches = TrainingPatches(Store(tmp_path / "lmdb"), Denoising(25), patch=128, seed=0, augment=True)

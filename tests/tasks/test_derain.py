@@ -83,7 +83,7 @@ def test_rain_is_drawn_for_every_crop_and_needs_no_surroundings():
 
 @pytest.mark.datasets
 def test_the_rainy_images_of_rain100h_score_as_rain100h_does(tmp_path):
-    """Half of it is at hand; the field gives 12 to 14 dB for its whole, by either luma."""
+    """Half of it is available; papers give 12 to 14 dB for the whole, by either luma."""
     if "DATASETS_DIR" not in os.environ:
         pytest.skip("DATASETS_DIR does not name the folder of Rain100H_first50.tar")
     with tarfile.open(Path(os.environ["DATASETS_DIR"], "Rain100H_first50.tar")) as archive:

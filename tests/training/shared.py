@@ -57,7 +57,7 @@ def train_all(lmdb, folder):
         tiny.distilled(picked, lmdb, folder / "broken.pt", wrap=lambda method: BrokenInTheSecond(method.setting))
     except DivergedError as error:
         Path(f"diverged-{rank}.txt").write_text(str(error))
-    # At last, for a session ends with the processes' connection.
+    # Last, because a session ends with the processes' connection.
     autoencoding.RESEED_EVERY = 2
     Session("autoencoder", SuperResolution(2), RECIPE, lmdb, values={"recipe": RECIPE}).run(
         make_network=tiny.autoencoder,

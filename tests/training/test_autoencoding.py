@@ -78,7 +78,7 @@ class TestLosses:
 class TestReseeding:
     @pytest.fixture
     def after_two_steps(self, monkeypatch):
-        """A network, its method, its average, and the codes before the reseeding behind the second step."""
+        """A network, its method, its average, and the codes before the reseeding after the second step."""
         monkeypatch.setattr(autoencoding, "RESEED_EVERY", 2)
         network, average = tiny.autoencoder(), tiny.autoencoder(seed=4)
         method = Autoencoding(network, 8, 1)

@@ -45,7 +45,7 @@ RESTARTS = {"name": "cosine_restarts", "periods": [4, 8], "minima": [1e-4, 0.0],
 
 
 def rates(recipe):
-    """The learning rate of every step, and what is left behind the last."""
+    """The learning rate of every step, and what remains after the last."""
     parameter = nn.Parameter(torch.zeros(1))
     optimiser = make_optimiser([parameter], recipe)
     schedule = make_schedule(optimiser, recipe)

@@ -28,10 +28,10 @@ from components.training.recipe import Training
 
 PARAMS = read_params(Path(__file__).parents[2] / "params.yaml")
 
-# Refreshed after steps 2, 4, 6, 9 and 12: a run of 12 steps that is killed behind its sixth has some on either side.
+# Refreshed after steps 2, 4, 6, 9 and 12: a run of 12 steps that is killed after its sixth has some on either side.
 HISTORY = {"intervals": [2, 3], "phase": 6}
 
-# What the recipes of Restormer and NAFNet add, at once; killed behind its sixth step, a run is in the second size.
+# What the recipes of Restormer and NAFNet add, at once; killed after its sixth step, a run is in the second size.
 RESTORER = {
     "progressive_learning": [{"after": 4, "batch": 6, "patch": 10}, {"after": 9, "batch": 2, "patch": 12}],
     "mixup": {"beta": 1.2, "probability": 0.5},

@@ -164,7 +164,7 @@ class TestEveryStage:
                 assert (ROOT / path).exists()
 
     def test_lists_every_file_of_data_that_its_command_names(self, stage: Stage) -> None:
-        """A path that is neither read nor written by the graph would be stale without a word."""
+        """A path that is neither read nor written by the graph would silently go stale."""
         untracked = {"docs", "speed"}  # what carries a time is kept beside the outputs, unhashed
         known = [*stage.dependencies, *(output.path for output in stage.outputs)]
         for name, value in flags_of(stage).items():

@@ -62,8 +62,8 @@ def test_the_last_of_two_assignments_counts():
         (STEPS, "expected KEY=VALUE"),
         ("=3", "expected KEY=VALUE"),
         (f"{STEPS}=[", "not valid YAML"),
-        (f"{STEPS}=2020-01-01", "none that JSON knows"),
-        (f"{STEPS}=.nan", "none that JSON knows"),
+        (f"{STEPS}=2020-01-01", "JSON can't hold this value"),
+        (f"{STEPS}=.nan", "JSON can't hold this value"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(assignment, told):

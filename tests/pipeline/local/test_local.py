@@ -85,7 +85,7 @@ def left(engine, run):
 
 class TestExitCodes:
     def test_of_twenty_containers_that_fail_none_is_lost(self, engine, image, tmp_path) -> None:
-        """Kfp's own runner, which this replaces, took a third of them for successes."""
+        """Kfp's own runner, which this replaces, counted a third of them as successes."""
         group = Containers(tmp_path, lambda *_: None)
         command = ["sh", "-c", "exit 3"]
         with ThreadPoolExecutor(4) as pool:
@@ -107,7 +107,7 @@ class TestExitCodes:
 
     def test_of_a_task_that_tells_nothing_of_its_outputs_fail_the_run(self, local) -> None:
         said = local.fails(small("one"), small("two", "one"), one="exit 99")
-        assert said.startswith("task one has not told where its outputs are (executor_output.json): lock, metrics.")
+        assert said.startswith("task one has not said where its outputs are (executor_output.json): lock, metrics.")
 
     def test_of_a_program_that_is_not_there_fail_the_run(self, local) -> None:
         prepared = local.prepared(small("one"))
@@ -306,7 +306,7 @@ class TestCommand:
             (["--mount", "/no/such:/x"], "--mount /no/such:/x: expected SOURCE:TARGET"),
             (["--mount", "/"], "--mount /: expected SOURCE:TARGET"),
             (["--parallel", "0"], "--parallel must be at least 1"),
-            (["--image", "no-such-image:1"], "--image no-such-image:1: the engine has none of that name"),
+            (["--image", "no-such-image:1"], "--image no-such-image:1: the engine has no such image"),
         ],
     )
     def test_a_mistake_is_told_before_anything_runs(self, project, image, flags, said) -> None:
@@ -320,7 +320,7 @@ class TestCommand:
 
 def test_another_release_of_kfp_is_refused(local, monkeypatch) -> None:
     monkeypatch.setattr(kfp, "__version__", "2.17.0")
-    with pytest.raises(PipelineError, match=r"written for kfp 2\.16\.1, here is 2\.17\.0"):
+    with pytest.raises(PipelineError, match=r"written for kfp 2\.16\.1, but this is 2\.17\.0"):
         local.prepared(small("a"))
 
 

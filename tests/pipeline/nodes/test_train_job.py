@@ -429,7 +429,7 @@ class TestAnotherTry:
         ).start()
         code, said = launch()
         assert code == 0
-        assert "is there already" in said
+        assert "exists already" in said
         assert "step 2" in said
         assert [uid for _, uid, _ in server.deletions] == ["old"]
 
@@ -598,7 +598,7 @@ class TestRefusal:
         server.kubeconfig(tmp_path / "kubeconfig", token="expired")  # noqa: S106
         code, said = launch()
         assert code == 2
-        assert "Unauthorized. The API does not take these credentials.\n" in said
+        assert "Unauthorized. The API does not accept these credentials.\n" in said
 
     def test_a_cluster_without_trainer(self, server, launch):
         server.installed = False
@@ -886,16 +886,7 @@ class TestRealTraining:
             flags = ["--task=sr", "--student=sr", "--method=scratch", "--seed=5"]
             files = [f"--{name}={name}" for name in ("lmdb", "teacher", "check", "encoder", "output")]
             return subprocess.run(
-                [
-                    sys.executable,
-                    "-m",
-                    "components.distill",
-                    "--task=sr",
-                    "--student=sr",
-                    "--method=scratch",
-                    "--seed=5",
-                    *files,
-                ],
+                [sys.executable, "-m", "components.distill", *flags, *files],
                 cwd=tmp_path,
                 env=os.environ
                 | {

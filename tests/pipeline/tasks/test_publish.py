@@ -103,7 +103,7 @@ class TestProof:
     def test_a_lock_of_another_graph_is_refused(self, ran):
         path = ran.locks / "report@sr"
         path.write_text(fragment_text(read_lock(path) | {"other": "  other:\n    cmd: x\n"}))
-        assert "other: no stage of this revision's dvc.yaml" in publish(ran, code=2).stderr
+        assert "other: not in this revision's dvc.yaml" in publish(ran, code=2).stderr
 
     @pytest.mark.parametrize("words", [[], ["--upstream", "gone"]])
     def test_a_missing_lock_is_named(self, words, ran):
@@ -156,7 +156,7 @@ class TestExperiment:
         first, second = publish(ran).stdout, publish(ran).stdout
         (name,) = experiments(ran.folder / ".git")
         assert f"recorded as experiment {name}" in first
-        assert f"recorded before as experiment {name}" in second
+        assert f"already recorded as experiment {name}" in second
 
     def test_published_again_stays_one(self, ran, origin):
         for _ in range(2):
