@@ -48,7 +48,7 @@ def distill(
     """Train the task's student by one method.
 
     Args:
-        task: the task, whose scale the network gets.
+        task: the task; the network has its scale.
         student: its backbone and recipe.
         method: the method, its weights and arguments.
         seed: of the initial weights, the crops and everything that the method draws.
@@ -56,13 +56,13 @@ def distill(
         teacher: the teacher's weights.
         check: what `check_teacher` wrote about these weights.
         output: folder to write `student.safetensors`, `history.csv` and `validation.csv` to.
-        encoder: the frozen encoder, for methods that compare in its space.
+        encoder: the frozen encoder, for methods that compare images in its space.
         ensemble: several frozen teachers and the aggregator of their images, for methods that learn from it.
         privileged: the frozen teacher that sees the clean image, for methods whose student begins as its decoder.
 
     Raises:
-        InputError: unknown method, loss, backbone or argument, a teacher that was not checked, an ensemble that it
-            does not belong to, or a method without a file that it needs.
+        InputError: unknown method, loss, backbone or argument, an unchecked teacher, an ensemble without that teacher,
+            or a file that the method needs is not given.
         DivergedError: a loss was not finite.
     """
     restoration, recipe = build_task(task), student.training.seeded(seed)
@@ -73,12 +73,12 @@ def distill(
 
     def make_method(network: Backbone, device: torch.device) -> Distillation:
         def frozen(flag: str, file: Path | None, load: Callable[[Path], Kept]) -> Callable[[], Frozen[Kept]]:
-            """What loads one of the files that only some methods need."""
+            """Makes the function that loads a file that only some methods need."""
 
             def loaded() -> Frozen[Kept]:
                 if file is None:
                     raise InputError(
-                        f"weights: its losses need --{flag}: give the method's stage in dvc.yaml that file."
+                        f"weights: its losses need --{flag}: add that file to the method's stage in dvc.yaml."
                     )
                 return Frozen(load(file).to(device))
 

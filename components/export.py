@@ -1,4 +1,4 @@
-"""Step: one student as ONNX files that run anywhere, checked against torch, with what smaller variants lose."""
+"""Step: one student as ONNX files that run anywhere, checked against torch, and what smaller variants lose."""
 
 import logging
 import tempfile
@@ -31,8 +31,8 @@ class Calibration(Params):
     """How the ranges of 8-bit integers are found.
 
     Attributes:
-        crops: of the degraded validation images, that the network sees for it.
-        crop_side: of each, in degraded pixels.
+        crops: number of crops of degraded validation images that the network sees for this.
+        crop_side: side of each crop, in degraded pixels.
     """
 
     crops: Positive = 32
@@ -55,22 +55,22 @@ def export(
     """Write a student as ONNX, in three precisions, and measure what each loses and costs.
 
     Args:
-        task: the task, whose protocol measures.
+        task: the task; its protocol measures.
         export: how the ranges of 8-bit integers are found.
         sources: every source by name, for licences.
         datasets: every dataset by name.
         collection: the task's datasets by split.
         student: the student's weights.
-        teacher: the teacher's weights, whose cost stands beside the student's.
+        teacher: the teacher's weights, whose cost is compared with the student's.
         manifest: what `validate` wrote.
         raw: folder of fetched sources.
-        output: folder to write `student.onnx`, `student_float16.onnx`, `student_int8.onnx` and `losses.json` to: for
-            each the bytes of the file, and for each test set the PSNR and what it lost to torch, in dB.
-        speed: JSON file to write the measured times and memory to; they differ in every run, so it is no output that
-            DVC hashes.
+        output: folder to write `student.onnx`, `student_float16.onnx`, `student_int8.onnx` and `losses.json` to: the
+            latter has the bytes of each file, and for each test set its PSNR and its loss against torch, in dB.
+        speed: JSON file to write the measured times and memory to; they differ in every run, so it is not an output
+            that DVC hashes.
 
     Raises:
-        InputError: the network can't be written as ONNX, or the graph is not the network.
+        InputError: the network can't be written as ONNX, or the graph differs from the network.
     """
     restoration = build_task(task, raw)
     entries = read_manifest(manifest)
@@ -107,7 +107,7 @@ def export(
 
 
 def _measure_costs(speed: Path, student: Path, exported: dict[str, Path], teacher: Path) -> None:
-    """Measure every file, and the teacher as ONNX too; the student's hash says whose they are."""
+    """Measure every file, and the teacher as ONNX too; the student's hash says to which student they belong."""
     files = {"student_torch": student, **exported, "teacher_torch": teacher}
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
@@ -118,7 +118,7 @@ def _measure_costs(speed: Path, student: Path, exported: dict[str, Path], teache
     write_json(speed, {"device": "cpu", "threads": threads, "student": sha256_of(student), "networks": costs})
     for name, cost in costs.items():
         _LOG.info(
-            "%s: %.3f s and %.0f MB a megapixel", name, cost["seconds_per_megapixel"], cost["megabytes_per_megapixel"]
+            "%s: %.3f s and %.0f MB per megapixel", name, cost["seconds_per_megapixel"], cost["megabytes_per_megapixel"]
         )
 
 

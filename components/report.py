@@ -1,4 +1,4 @@
-"""Step: all that was measured as one self-contained page, its Markdown twin, and a table for the terminal."""
+"""Step: all measurements as one self-contained page, its Markdown twin, and a table for the terminal."""
 
 import logging
 from pathlib import Path
@@ -28,13 +28,13 @@ class Report(Params):
     """What the report compares and shows.
 
     Attributes:
-        methods: the methods, in the order of the tables; all of the run where none is named.
-        reference: the one of them that differences are taken to.
+        methods: the methods, in the order of the tables; None for all methods of the run.
+        reference: the method with which the others are compared.
         crops: places shown side by side.
         crop_side: their side in clean pixels.
-        gallery_images: test images whole, for the page's viewer; those that lost most come first.
-        gallery_side: larger ones are cut to so many clean pixels a side.
-        gallery_megabytes: no further one is taken where the page would hold more; the first always is.
+        gallery_images: whole test images for the page's viewer; those with the largest loss come first.
+        gallery_side: larger images are cut to this many clean pixels a side.
+        gallery_megabytes: no image is added that would make the pictures exceed this, except the first.
     """
 
     methods: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
@@ -76,28 +76,28 @@ def report(
     """Show which method makes the best student, by numbers, curves and pictures.
 
     Args:
-        task: the task, whose protocol measures.
+        task: the task; its protocol measures.
         report: what to compare and show.
-        run: its seeds, of which the page shows the first, and all methods.
+        run: its seeds, of which the page shows the first, and all of its methods.
         sources: every source by name, for licences and authors.
         datasets: every dataset by name.
         collection: the task's datasets by split.
-        publication: published figures to stand beside the measured ones.
-        student: what the students were trained by, for the page to say.
-        teachers: the same of the teachers, by name.
-        methods: the same of the methods, by name.
+        publication: published figures to show next to the measured ones.
+        student: params with which the students were trained, for the page to show.
+        teachers: the same for the teachers, by name.
+        methods: the same for the methods, by name.
         scores: folder that `check_teacher`, `train_encoder` and `evaluate` wrote to.
-        students: folder that `distill` wrote to, a folder for each method and in it one for each seed.
+        students: folder that `distill` wrote to, with a folder for each method, and in it one for each seed.
         teacher: folder that `train_teacher` wrote.
         encoder: folder that `train_encoder` wrote.
         manifest: folder that `validate` wrote.
         raw: folder of fetched sources.
         output: folder to write `report.html`, `report.md` with its `pictures/`, and `summary.txt` to.
-        circumstances: JSON file of what differs in every run (revision, hardware, time). The stage in dvc.yaml gives
-            none, so that equal inputs make equal bytes; `python -m pipeline page` does.
+        circumstances: JSON file of what differs in every run (revision, hardware, time). The stage in dvc.yaml passes
+            none, so that equal inputs make equal bytes; `python -m pipeline page` passes one.
 
     Raises:
-        InputError: a file is missing, or two do not belong together; the message names the stage to run.
+        InputError: a file is missing, or two files do not belong together; the message names the stage to run.
     """
     shown = report.methods or run.all_methods
     if report.reference not in shown:

@@ -1,4 +1,4 @@
-"""Step: the frozen encoder in whose features methods compare images: imported, or trained small on the images."""
+"""Step: the frozen encoder in whose features methods compare images: imported, or a small one trained here."""
 
 import logging
 from pathlib import Path
@@ -42,9 +42,9 @@ class EncoderRecipe(Params):
     """The encoder: a released checkpoint, or a small one that is trained here.
 
     Attributes:
-        network: arguments of `VqganEncoder`, none for the released f=16 network with 1024 codes; or `{name: vgg19}`.
+        network: arguments of `VqganEncoder`, empty for the released f=16 network with 1024 codes; or `{name: vgg19}`.
         checkpoint: file of released weights, relative to the folder of fetched sources.
-        training: how it is trained where no checkpoint is given.
+        training: how it is trained if no checkpoint is given.
         weights: of the losses in that training.
     """
 
@@ -59,7 +59,7 @@ class EncoderRecipe(Params):
             raise ValueError("give either checkpoint (released weights) or training (a recipe)")
         if self.training and self.training.progressive_learning:
             raise ValueError(
-                "training.progressive_learning: an encoder has one size of images, for its normalisation sees all"
+                "training.progressive_learning: an encoder has one image size, because its normalisation sees it all"
             )
         if self.network.get("name") == "vgg19" and self.checkpoint is None:
             raise ValueError("vgg19 is imported: give its checkpoint")
@@ -78,7 +78,7 @@ def train_encoder(task: TaskChoice, encoder: EncoderRecipe, raw: Path, lmdb: Pat
         scores: JSON file to write: reconstruction PSNR and codes in use on the validation images (null if imported).
 
     Raises:
-        InputError: a checkpoint or an argument that does not fit, or a crop that is no multiple of the code size.
+        InputError: a checkpoint or an argument does not fit, or the crop is not a multiple of a code's side.
     """
     restoration = build_task(task)
     where = "params.yaml: encoders.network"
@@ -107,7 +107,7 @@ def train_encoder(task: TaskChoice, encoder: EncoderRecipe, raw: Path, lmdb: Pat
     if recipe.patch * restoration.scale % factor:
         raise InputError(
             f"params.yaml: encoders.training.patch: {recipe.patch} degraded pixels are "
-            f"{recipe.patch * restoration.scale} clean ones, no multiple of {factor}, the side of a code."
+            f"{recipe.patch * restoration.scale} clean ones, not a multiple of {factor}, the side of a code."
         )
     Session(
         title="train encoder",

@@ -1,4 +1,4 @@
-"""Step: several teachers become one: MTKD's aggregator of their images, trained on the clean ones."""
+"""Step: several teachers become one, by MTKD's aggregator of their images, trained towards the clean images."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -32,10 +32,10 @@ MAIN = "teacher"
 
 
 class EnsembleRecipe(Params):
-    """The aggregator of the images of several teachers, and how it is trained.
+    """The aggregator of several teachers' images, and how it is trained.
 
     Attributes:
-        tolerance: how much less PSNR (dB) than its best teacher still passes, on the validation images.
+        tolerance: how far below its best teacher's PSNR still passes, in dB on the validation images.
         aggregator: arguments of `Aggregator`, without the scale and the number of teachers.
         training: how it is trained.
     """
@@ -61,12 +61,12 @@ def train_ensemble(
     output: Path,
     scores: Path,
 ) -> None:
-    """Train the aggregator of the images of several frozen teachers, and store it together with them.
+    """Train the aggregator of several frozen teachers' images, and store it together with them.
 
     Args:
-        task: the task, whose scale all teachers have.
+        task: the task; all teachers have its scale.
         ensemble: its aggregator and the recipe.
-        run: names of its further members; their order does not matter.
+        run: names its further members; their order does not matter.
         lmdb: the image store to train on.
         teacher: weights of the task's teacher.
         check: what `check_teacher` wrote about these weights.
@@ -75,8 +75,8 @@ def train_ensemble(
         scores: JSON file to write: PSNR and SSIM on the validation images, of the ensemble and of each teacher.
 
     Raises:
-        InputError: teachers of different scales, one that was not checked, or an ensemble that is worse than one of its
-            teachers alone; nothing is written then.
+        InputError: teachers of different scales, an unchecked teacher, or an ensemble that is worse than one of its
+            teachers alone; in that case nothing is written.
     """
     if not run.members or MAIN in run.members:
         raise InputError(f"{PARAMS_FILE}: run.members: name further teachers; {MAIN!r} is the task's own.")

@@ -24,7 +24,7 @@ from components.training.session import Session
 
 
 class PrivilegedLossWeights(Params):
-    """Weights of its losses; the imitation's is the released one."""
+    """Weights of the losses; that of the imitation is the released one."""
 
     reconstruction: float = 1.0
     imitation: float = 1e-4
@@ -50,12 +50,12 @@ def train_privileged_teacher(
     """Train the privileged teacher of the task's student.
 
     Args:
-        task: the task, whose scale the networks get.
-        student: its backbone is the decoder's.
+        task: the task; the networks have its scale.
+        student: its backbone is also the decoder.
         privileged_teacher: the encoder, and the recipe.
         lmdb: the image store to train on.
         output: folder to write `teacher.safetensors`, `history.csv` and `validation.csv` to.
-        scores: JSON file to write: PSNR and SSIM of the clean validation images after both.
+        scores: JSON file to write: PSNR and SSIM of the clean validation images after encoder and decoder.
 
     Raises:
         InputError: an unknown argument, or a recipe that does not fit the images.

@@ -1,4 +1,4 @@
-"""Step: the teacher, trained by its recipe or imported from a published checkpoint."""
+"""Step: the teacher, trained with its recipe or imported from a published checkpoint."""
 
 import logging
 from pathlib import Path
@@ -25,17 +25,17 @@ _LOG = logging.getLogger(__name__)
 
 
 def train_teacher(task: TaskChoice, teacher: Teacher, raw: Path, lmdb: Path, output: Path) -> None:
-    """Train the task's teacher from scratch, or import the checkpoint that params name.
+    """Train the task's teacher from scratch, or import the checkpoint that params.yaml names.
 
     Args:
-        task: the task, whose scale the network gets.
+        task: the task; the network has its scale.
         teacher: its backbone, and its recipe or checkpoint.
         raw: folder of fetched sources, to which the checkpoint is relative.
         lmdb: the image store to train on.
         output: folder to write `teacher.safetensors`, `history.csv` and `validation.csv` to.
 
     Raises:
-        InputError: unknown backbone or argument, or a checkpoint that does not fit it.
+        InputError: unknown backbone or argument, or a checkpoint that does not fit the backbone.
     """
     restoration = build_task(task)
     description = describe_backbone(teacher.backbone, restoration.scale)

@@ -127,7 +127,7 @@ def test_light_and_dark_differ(visit):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"no picture", "is no JPEG, PNG"),
+        (b"no picture", "is not a JPEG, PNG"),
         (picture()[:900], "damaged or cut off"),
         (np.random.default_rng(0).bytes(30_000), "larger than 0.02 MB"),
     ],
@@ -156,7 +156,7 @@ def test_limits_hold_without_the_page_too(address):
     file = io.BytesIO()
     Image.new("RGB", (101, 100)).save(file, "PNG")
     status, said = ask(f"{address}/restore?student=sr/dckd/3", file.getvalue(), **RAW)
-    assert (status, "101x100 pixels; up to 0.01 million" in said) == (400, True)
+    assert (status, "101x100 pixels; at most 0.01 million" in said) == (400, True)
 
 
 @pytest.mark.parametrize("student", ["sr/absent", "../../secret", ""])

@@ -136,7 +136,7 @@ def test_a_checkpoint_of_other_code_is_told_with_its_step_and_the_way_to_go_on(
         with pytest.raises(KeyboardInterrupt):
             project.run(distill, "logits")
     told = next(record.getMessage() for record in caplog.records if "a checkpoint of this training" in record.msg)
-    assert f"at step 6, not used, for this has changed since: code components/{file}." in told
+    assert f"at step 6, not used because this has changed since: code components/{file}." in told
     before, after = told.partition("`mv ")[2].rstrip("`.").split(" ")
     Path(before).rename(after)
     assert not left.exists()
@@ -199,7 +199,7 @@ class TestTeacher:
     def test_one_that_was_not_checked_is_refused(self, project):
         project.network("teacher", {"name": "edsr", "channels": 8, "blocks": 2}, seed=9)
         before = project.left()
-        with pytest.raises(InputError, match=r"check speaks of other weights than .*teacher: run check_teacher again"):
+        with pytest.raises(InputError, match=r"check is about other weights than .*teacher: run check_teacher again"):
             project.run(distill, "scratch")
         assert project.left() - before == {"params.yaml"}
 

@@ -276,7 +276,7 @@ def test_scores_beside_another_teacher_are_refused(project, capsys):
     found = read_json(path)
     found["teacher"]["first"]["psnr"] += 0.1
     write_json(path, found)
-    assert "3.json was written beside another teacher" in refused(capsys)
+    assert "3.json was written with another teacher" in refused(capsys)
 
 
 def test_scores_of_other_images_than_the_manifest_lists_are_refused(project, capsys):
@@ -377,7 +377,7 @@ def test_the_networks_their_recipes_and_the_hashes_of_their_weights_stand_on_bot
         assert recipes["dckd"] == ["weights.contrastive 0.0125"]
         assert "0.98765" not in page.text, "of a method that is not in this report"
         assert "77777" not in page.text, "of another teacher"
-        assert "since they differ from run to run" in page.text
+        assert "because they differ from run to run" in page.text
 
 
 def test_what_differs_in_every_run_is_shown_where_it_is_given(project):
@@ -388,7 +388,7 @@ def test_what_differs_in_every_run_is_shown_where_it_is_given(project):
     page = Page((OUTPUT / "report.html").read_text())
     for told in ("Revision abc1234, with changes", "f" * 64, "2026-01-02 03:04 UTC", "cpu, 2 threads", "not recorded"):
         assert told in page.text
-    assert "since they differ" not in page.text
+    assert "because they differ" not in page.text
     assert score_rows(page)["dckd"][-1] == "500"
     assert score_rows(page)["logits"][-1] == ABSENT
     assert [said for said in described(page) if said.startswith("PSNR over latency on first. ")]

@@ -129,7 +129,7 @@ class TestWrongInput:
 
     def test_a_teacher_that_was_not_checked_is_refused(self, project):
         project.network("teacher", {"name": "edsr", "channels": 8, "blocks": 2}, seed=9)
-        with pytest.raises(InputError, match=r"check speaks of other weights than .*teacher: run check_teacher again"):
+        with pytest.raises(InputError, match=r"check is about other weights than .*teacher: run check_teacher again"):
             project.run(train_ensemble)
 
     def test_a_member_of_another_scale_is_refused(self, project):

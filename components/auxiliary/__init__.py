@@ -1,1 +1,1 @@
-"""Frozen networks that a method needs beside the teacher: encoders, ensembles, privileged teachers."""
+"""Frozen networks that a method needs besides the teacher: encoders, ensembles, privileged teachers."""

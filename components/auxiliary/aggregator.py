@@ -1,4 +1,4 @@
-"""DCTSwin, the aggregator of MTKD: one restored image from those of several teachers (Jiang et al., ECCV 2024)."""
+"""DCTSwin, the aggregator of MTKD: several teachers' restored images become one (Jiang et al., ECCV 2024)."""
 
 import math
 from collections import OrderedDict
@@ -20,14 +20,14 @@ _FIRST_CORRECTION = 0.1
 
 
 class FrequencyAttention(WindowAttention):
-    """Window attention between the coefficients of the window's 2-D cosine transform, transformed back behind it.
+    """Window attention between the coefficients of the window's 2-D cosine transform, which is then inverted.
 
-    The transform is DCT-II without normalisation, as in the release (`torch_dct`). The release sends the map of the
-    regions of a rolled image through the transform too, and two coefficients see each other where that map has the
-    same value for both. So a window's mean sees itself alone where the window is of one region (the map of an image
-    that is not rolled is constant, and not 0), all coefficients see each other in the inner windows of a rolled image
-    (their region is 0), and at its border the two attend by an accident of the map: a coefficient belongs to no
-    region. Kept as it is, since the published results have it; the map is rounded, lest it hang on the last bit.
+    The transform is DCT-II without normalisation, as in the release (`torch_dct`). The release also transforms the map
+    of a rolled image's regions, and lets two coefficients attend to each other where the transformed map has the same
+    value for both. So in an image that is not rolled, whose map is constant and not 0, the mean of a window attends
+    only to itself; in the inner windows of a rolled image, whose region is 0, all coefficients attend to each other;
+    and at its border the map decides by accident, because a coefficient belongs to no region. This is kept, because
+    the published results include it; the map is rounded, so that the comparison does not depend on the last bit.
     """
 
     transform: Tensor
@@ -44,14 +44,14 @@ class FrequencyAttention(WindowAttention):
         """As `WindowAttention.forward`."""
         if regions is None:
             regions = tokens.new_ones(1, tokens.shape[2])
-        # No matrix product: autocast would round it.
+        # Not a matrix product, which autocast would round.
         regions = (self.transform * regions[:, None]).sum(-1).round(decimals=_REGION_DIGITS)
         attended: Tensor = self.inverse @ super().forward(self.transform @ tokens, regions)
         return attended
 
 
 class Aggregator(nn.Module):
-    """Restored images of several teachers -> one image: unshuffled, through frequency attention, and upsampled again.
+    """Restored images of several teachers -> one image: unshuffle, frequency attention, upsampling.
 
     Official parameter names (`DCTSwin_arch.py`): `conv_first`, `patch_embed.norm`, `layers.{i}.*` as in SwinIR, `norm`,
     `conv_after_body`, `conv_before_upsample.0`, `upsample.{0[,2]}`, `conv_last`.
@@ -63,11 +63,11 @@ class Aggregator(nn.Module):
         depths: blocks of each residual Swin block.
         heads: attention heads.
         window: side of the windows, at the degraded size.
-        mlp_ratio: hidden width of the MLPs over the channels.
+        mlp_ratio: hidden width of the MLPs, as a multiple of the channels.
         drop_path_rate: probability of stochastic depth in the last block; 0.1 by default in the release.
         tail: width of the upsampling tail; 64 in the release.
-        residual: adds a mean of the teachers' images, in which each gets a learnt weight, to an output that is small
-            at first (ours; the release makes the image anew, which takes its half million steps).
+        residual: whether to add the mean of the teachers' images, each with a learnt weight, to an output that starts
+            small (ours; the release makes the image from scratch, which takes its half million steps).
     """
 
     def __init__(
@@ -113,18 +113,18 @@ class Aggregator(nn.Module):
         return features
 
     def embed(self, features: Tensor) -> Tensor:
-        """What enters the layers."""
+        """Input of the layers."""
         embedded: Tensor = self.patch_embed(features)
         return embedded
 
     def leave(self, features: Tensor, shallow: Tensor, images: Sequence[Tensor]) -> Tensor:
-        """The image, `B 3 h*scale w*scale`, from the features behind the layers."""
+        """The image, `B 3 h*scale w*scale`, from the features after the layers."""
         deep = self.conv_after_body(self.norm(features)) + shallow
         height, width = images[0].shape[-2:]
         inner: Tensor = self.conv_last(self.upsample(self.conv_before_upsample(deep)))[..., :height, :width]
         if self.trust is None:
             return self.shift.outward(inner)
-        # No matrix product here either.
+        # Not a matrix product here either.
         mean = (self.trust.softmax(0).view(-1, 1, 1, 1, 1) * torch.stack(tuple(images))).sum(0)
         return mean + inner
 

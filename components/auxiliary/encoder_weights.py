@@ -1,4 +1,4 @@
-"""Files of the frozen encoder: ours, and the released checkpoints of VQGAN and VGG19."""
+"""Files of the frozen encoder: our own, and the released checkpoints of VQGAN and VGG19."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ ENCODERS: dict[str, Callable[..., FeatureSpace]] = {"vqgan": VqganEncoder, "vgg1
 
 
 def build_encoder(arguments: Mapping[str, Any], where: str) -> FeatureSpace:
-    """Build an encoder by its arguments: those of `VqganEncoder`, or `{name: vgg19}`.
+    """Build an encoder from its arguments: those of `VqganEncoder`, or `{name: vgg19}`.
 
     Raises:
         InputError: unknown name or argument.
@@ -49,7 +49,7 @@ def load_released_encoder(network: FeatureSpace, path: Path) -> str:
     What is not part of the encoder (decoder, discriminator and loss; later layers and classifier) is left out.
 
     Returns:
-        What format it was, for the log.
+        The format of the file, for the log.
 
     Raises:
         InputError: a broken or unsafe file, or one of another architecture.

@@ -1,4 +1,4 @@
-"""Several teachers that speak with one voice: MTKD's label, one image made of theirs."""
+"""Several teachers that act as one: MTKD's label, a single image made from theirs."""
 
 import math
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from components.run.errors import InputError
 
 
 class TeacherEnsemble(nn.Module):
-    """Teachers of one scale, each under its name; `B 3 h w` -> an image of each, in the order of the names.
+    """Teachers of one scale, by name; `B 3 h w` -> an image from each, in the order of the names.
 
-    An aggregator knows a teacher by its place among the images. MTKD's two released configurations list the same three
-    teachers in different orders, so that the second stage reads one's image as another's; here the order in which
-    they are given can't matter.
+    An aggregator recognises a teacher by its place among the images. MTKD's two released configurations list the same
+    three teachers in different orders, so that the second stage takes one's image for another's; here the order in
+    which they are given doesn't matter.
 
     Args:
         teachers: restoration networks by name.
@@ -48,7 +48,7 @@ class AggregatedEnsemble(Backbone):
 
     Args:
         teacher_ensemble: the teachers.
-        aggregator: for as many, of the same scale.
+        aggregator: of the same scale, for as many teachers.
     """
 
     def __init__(self, teacher_ensemble: TeacherEnsemble, aggregator: Aggregator) -> None:
@@ -58,7 +58,7 @@ class AggregatedEnsemble(Backbone):
         self.depth = len(aggregator.layers)
 
     def enter(self, image: Tensor) -> State:
-        """What enters the aggregator's layers; the context is its skip and the teachers' images."""
+        """Input of the aggregator's layers; the context is its skip and the teachers' images."""
         images = self.teacher_ensemble(image)
         shallow = self.aggregator.enter(images)
         return State(self.aggregator.embed(shallow), (shallow, *images))

@@ -1,4 +1,4 @@
-"""The file of an ensemble: its aggregator and its teachers, each with the checksum of the file it was read from."""
+"""The file of an ensemble: its aggregator and its teachers, each with the checksum of its original file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ _KIND = "ensemble"
 
 
 def load_teacher_ensemble(files: Mapping[str, Path]) -> TeacherEnsemble:
-    """Read the teachers of an ensemble, by name, in evaluation mode.
+    """Read the teachers of an ensemble from files by name, in evaluation mode.
 
     Raises:
         InputError: a file that holds no restoration network, or teachers of different scales.
@@ -29,13 +29,13 @@ def load_teacher_ensemble(files: Mapping[str, Path]) -> TeacherEnsemble:
 def save_ensemble(
     path: Path, ensemble: AggregatedEnsemble, aggregator: Mapping[str, Any], files: Mapping[str, Path]
 ) -> None:
-    """Write an ensemble whole, so that it can't be joined with other teachers than those it was trained with.
+    """Write an ensemble with its teachers, so that it can't be combined with any that it was not trained with.
 
     Args:
         path: the file to write.
         ensemble: the network.
         aggregator: arguments of its aggregator, without the scale and the number of teachers.
-        files: the file that each of its teachers was read from.
+        files: the file of each of its teachers.
     """
     teachers = {name: {**read_description(file), "sha256": sha256_of(file)} for name, file in files.items()}
     save_network(path, ensemble, {_KIND: {"aggregator": dict(aggregator), "teachers": teachers}})

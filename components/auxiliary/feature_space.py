@@ -1,4 +1,4 @@
-"""A frozen network in whose features images are compared."""
+"""A frozen network whose features are used to compare images."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -10,8 +10,8 @@ class FeatureSpace(nn.Module, ABC):
     """Features of an image at several levels, shallow to deep.
 
     Attributes:
-        levels: how many there are.
-        released_names: what the names of its parameters begin with in the released checkpoint; others are left out.
+        levels: number of levels.
+        released_names: prefixes of its parameters' names in the released checkpoint; other parameters are left out.
     """
 
     levels: int
@@ -19,4 +19,4 @@ class FeatureSpace(nn.Module, ABC):
 
     @abstractmethod
     def taps(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Features of an image `B 3 H W`, one tensor `B C_l H_l W_l` a level."""
+        """Features of an image `B 3 H W`, one tensor `B C_l H_l W_l` per level."""

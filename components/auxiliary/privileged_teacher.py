@@ -18,17 +18,17 @@ _KIND = "privileged_teacher"
 
 
 class PrivilegedTeacher(Backbone):
-    """From a clean image to itself, by way of an imitated degraded image (Lee et al., ECCV 2020, section 3.1).
+    """Maps a clean image to itself through an imitated degraded image (Lee et al., ECCV 2020, section 3.1).
 
-    `B 3 H W` in [0, 1] -> encoder -> `B c H/scale W/scale` -> decoder -> `B 3 H W`; c is 1 where the decoder restores
-    luma, else 3. The encoder is the released `lcscc`: two 5x5 and two 3x3 convolutions, the second with a stride.
+    `B 3 H W` in [0, 1] -> encoder -> `B c H/scale W/scale` -> decoder -> `B 3 H W`; c is 1 if the decoder restores
+    luma, otherwise 3. The encoder is the released `lcscc`: two 5x5 and two 3x3 convolutions, the second strided.
 
     As a backbone its scale is 1 and its stages are the decoder's, so that it is tapped as the student is.
 
     Args:
         decoder: a network of the student's architecture.
         channels: width of the encoder's 5x5 convolutions.
-        shrunk_channels: of its first 3x3 convolution.
+        shrunk_channels: width of its first 3x3 convolution.
     """
 
     def __init__(self, decoder: Backbone, channels: Positive = 56, shrunk_channels: Positive = 12) -> None:
@@ -48,16 +48,16 @@ class PrivilegedTeacher(Backbone):
         self.decoder = decoder
 
     def seen(self, image: Tensor) -> Tensor:
-        """What the decoder restores of an image: its luma, `B 1 h w`, or all of it, `B 3 h w`."""
+        """The part of an image that the decoder restores: its luma, `B 1 h w`, or all of it, `B 3 h w`."""
         return to_luma(image) if isinstance(self.decoder, LumaBackbone) else image
 
     def imitate(self, clean: Tensor) -> Tensor:
-        """The imitated degraded image, `B c H/scale W/scale`, which `seen` makes comparable with the real one."""
+        """The imitated degraded image, `B c H/scale W/scale`, to be compared with `seen` of the real one."""
         imitated: Tensor = self.encoder(self.seen(clean))
         return imitated
 
     def enter_imitated(self, imitated: Tensor, clean: Tensor) -> State:
-        """Shallow features of the imitated image; where it is luma, the clean image goes along and lends its colour."""
+        """Shallow features of the imitated image; if it is luma, the context carries the clean image for its colour."""
         if isinstance(self.decoder, LumaBackbone):
             return self.decoder.enter_beside(imitated, clean)
         return self.decoder.enter(imitated)
@@ -71,19 +71,19 @@ class PrivilegedTeacher(Backbone):
         return self.decoder.stage(index, state)
 
     def leave(self, state: State) -> Tensor:
-        """The clean image again."""
+        """The restored clean image."""
         if isinstance(self.decoder, LumaBackbone):
             return self.decoder.join(*self.decoder.leave_apart(state))
         return self.decoder.leave(state)
 
 
 def describe_privileged_teacher(decoder: BackboneChoice, scale: int, encoder: Mapping[str, Any]) -> dict[str, Any]:
-    """The description that `load_privileged_teacher` needs; `encoder` are arguments of `PrivilegedTeacher`."""
+    """The description that `load_privileged_teacher` needs; `encoder` holds arguments of `PrivilegedTeacher`."""
     return {_KIND: {"decoder": describe_backbone(decoder, scale), "encoder": dict(encoder)}}
 
 
 def build_privileged_teacher(decoder: BackboneChoice, scale: int, encoder: Mapping[str, Any]) -> PrivilegedTeacher:
-    """Build one with initial weights."""
+    """Build a privileged teacher with initial weights."""
     arguments = bind("privileged_teachers.encoder", PrivilegedTeacher, encoder, skip=1)
     return PrivilegedTeacher(build_backbone(decoder, scale), **arguments)
 

@@ -1,4 +1,4 @@
-"""VGG19 (Simonyan and Zisserman, ICLR 2015) as far as its features are compared."""
+"""VGG19 (Simonyan and Zisserman, ICLR 2015), up to the last layer whose features are compared."""
 
 from torch import Tensor, nn
 
@@ -9,10 +9,10 @@ _TAPS = (1, 6, 11, 20, 29)
 
 
 class Vgg19(FeatureSpace):
-    """The first 30 layers of VGG19, tapped behind relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1.
+    """The first 30 layers of VGG19, tapped after relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1.
 
     Parameter names are torchvision's (`features.{i}`), so that `vgg19-dcbb9e9d.pth` loads; its later layers and its
-    classifier are left out. Images are fed as they come: CSD's release gives it 0..255 without ImageNet's mean.
+    classifier are left out. Images are not normalised: CSD's release feeds 0..255 without subtracting ImageNet's mean.
     """
 
     levels = len(_TAPS)

@@ -1,4 +1,4 @@
-"""A small VQ autoencoder: trains the encoder and codebook that DCKD needs, where no VQGAN checkpoint is given."""
+"""A small VQ autoencoder: trains the encoder and codebook that DCKD needs if no VQGAN checkpoint is given."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from components.auxiliary.vqgan import Middle, ResnetBlock, VqganEncoder
 
 
 class Decoder(nn.Module):
-    """From codes back to an image: the middle, then a block and a doubling for each halving of the encoder."""
+    """From codes back to an image: the middle, then a doubling and a block for each halving of the encoder."""
 
     def __init__(self, widths: list[int], code_size: int, groups: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Coded(NamedTuple):
         image: the reconstruction, `B 3 H W`.
         latent: the encoder's vectors before quantisation, `B D h w`.
         codes: the codes chosen for them, `B D h w`, with gradient to the codebook.
-        indices: which codes, `B*h*w`.
+        indices: of the chosen codes, `B*h*w`.
     """
 
     image: Tensor
@@ -53,7 +53,7 @@ class VqAutoencoder(nn.Module):
     van den Oord et al., "Neural discrete representation learning", 2017.
 
     Args:
-        encoder: encoder and codebook, the part that is kept.
+        encoder: encoder and codebook, the part that is kept after training.
     """
 
     def __init__(self, encoder: VqganEncoder) -> None:
@@ -65,7 +65,7 @@ class VqAutoencoder(nn.Module):
         self.decoder = Decoder(widths, encoder.quantize.embedding.embedding_dim, groups)
 
     def forward(self, image: Tensor) -> Coded:
-        """Code and decode `B 3 H W` in [0, 1]; H and W are multiples of `factor`."""
+        """Encode and decode `B 3 H W` in [0, 1]; H and W are multiples of `factor`."""
         taps = self.vqgan.encoder.taps(image)
         latent: Tensor = self.vqgan.quant_conv(self.vqgan.encoder.latent(taps[-1]))
         indices = self.vqgan.quantize.distances(latent).argmin(1)
@@ -76,5 +76,5 @@ class VqAutoencoder(nn.Module):
 
     @torch.no_grad()
     def replace_codes(self, indices: Tensor, vectors: Tensor) -> None:
-        """Overwrite codes, `n` indices by `n D` vectors."""
+        """Overwrite the codes at `n` indices with `n D` vectors."""
         self.vqgan.quantize.embedding.weight[indices] = vectors.to(self.vqgan.quantize.embedding.weight)

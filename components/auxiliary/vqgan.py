@@ -16,7 +16,7 @@ from components.backbones.parts.precision import at_least_float32, full_precisio
 
 
 class ResnetBlock(nn.Module):
-    """GroupNorm, swish, convolution, twice, added to the (projected) input."""
+    """GroupNorm, swish and convolution, twice, added to the (projected) input."""
 
     def __init__(self, inputs: int, outputs: int, groups: int) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Middle(nn.Module):
 
 
 class Level(nn.Module):
-    """The blocks of one size, attention after each at the coarsest level, then a halving except there."""
+    """The blocks of one size; the coarsest level has attention after each, all others end by halving the size."""
 
     def __init__(self, inputs: int, outputs: int, blocks: int, groups: int, *, coarsest: bool) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class Level(nn.Module):
         return tapped
 
     def rest(self, features: Tensor) -> Tensor:
-        """Everything behind the first block, whose output is `features`."""
+        """Everything after the first block, whose output is `features`."""
         for index, block in enumerate(self.block):
             if index:
                 features = block(features)
@@ -126,7 +126,7 @@ class ConvolutionalEncoder(nn.Module):
         return [cast("Level", level) for level in self.down]
 
     def taps(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Output of the first block of each level, shallow to deep; nothing behind the last is computed."""
+        """Output of the first block of each level, shallow to deep; nothing after the last is computed."""
         taps: list[Tensor] = []
         features = self.conv_in(image)
         for level, above in zip(self.levels(), [None, *self.levels()], strict=False):
@@ -152,7 +152,7 @@ class Codebook(nn.Module):
 
     def distances(self, latent: Tensor) -> Tensor:
         """Squared distance of every position's vector to every code: `B D h w` -> `B*h*w codes`."""
-        # Differences of large squares: in bf16 they would be off by several units, and so would be the nearest code.
+        # In bf16, these differences of large squares would be off by several units, and the nearest code wrong.
         with full_precision(latent):
             tokens = at_least_float32(latent).permute(0, 2, 3, 1).reshape(-1, latent.shape[1])
             codes = self.embedding.weight
@@ -160,12 +160,12 @@ class Codebook(nn.Module):
 
 
 class VqganEncoder(FeatureSpace):
-    """Encoder and codebook of a VQGAN: features at five depths, and where an image lies among the codes.
+    """Encoder and codebook of a VQGAN: features at five depths, and distances to the codes.
 
     Args:
         channels: width of the first level; 128 as released.
-        multipliers: width of each level over the first; five levels make f = 16.
-        blocks: residual blocks a level.
+        multipliers: width of each level as a multiple of `channels`; five levels make f = 16.
+        blocks: residual blocks per level.
         latent: channels of the encoder's output.
         codes: size of the codebook.
         code_size: channels of a code.
@@ -191,7 +191,7 @@ class VqganEncoder(FeatureSpace):
         self.quantize = Codebook(codes, code_size)
 
     def taps(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Features of the first block of each level (at the fifth before its attention), shallow to deep.
+        """Features of the first block of each level (at the fifth, before its attention), shallow to deep.
 
         Args:
             image: `B 3 H W`.
@@ -202,6 +202,6 @@ class VqganEncoder(FeatureSpace):
         return self.encoder.taps(image)
 
     def encode(self, image: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """One pass for both: the taps, and the squared distances of each token to each code (`B*h*w codes`)."""
+        """Taps, and squared distance of each token to each code (`B*h*w codes`), in one pass."""
         taps = self.encoder.taps(image)
         return taps, self.quantize.distances(self.quant_conv(self.encoder.latent(taps[-1])))

@@ -1,4 +1,4 @@
-"""What every restoration network offers: an image to image map, cut into comparable stages."""
+"""What every restoration network offers: a map from image to image, cut into comparable stages."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         multiple: the input's height and width must be multiples of it.
-        smallest_in_onnx: fewest pixels of a side that its ONNX graph takes, where the network itself takes any.
+        smallest_in_onnx: smallest side, in pixels, that its ONNX graph takes; the network itself takes any.
         scale: output size over input size.
         depth: number of stages.
     """
@@ -58,7 +58,7 @@ class Backbone(nn.Module, ABC):
         return False
 
     def layouts(self) -> tuple[Layout, ...]:
-        """Other names under which its weights are published, beside our own."""
+        """Other names under which its weights are published, besides our own."""
         return ()
 
     def forward(self, image: Tensor) -> Tensor:

@@ -61,12 +61,12 @@ class EfficientResidualUnit(nn.Module):
 
 
 class CascadingBlock(nn.Module):
-    """Three units; after each, all results up to then are brought back to one width (figure 3b).
+    """Three units; after each, a 1x1 convolution brings all results so far back to one width (figure 3b).
 
     Args:
         channels: width of input and output.
         unit: makes one unit.
-        shared: one unit is used three times (CARN-M's recursion, section 3.3).
+        shared: whether one unit is used three times (CARN-M's recursion, section 3.3).
     """
 
     def __init__(self, channels: int, unit: Callable[[], nn.Module], shared: bool) -> None:
@@ -138,12 +138,12 @@ class _Cascading(Backbone):
         return State(self.get_submodule(f"c{index + 1}")(cascade), (cascade,))
 
     def leave(self, state: State) -> Tensor:
-        """Enlarge and add the mean colour again."""
+        """Enlarge, and add the mean colour back."""
         image: Tensor = self.exit(self.upsample["up"](state.features)) + self.mean
         return image
 
     def layouts(self) -> tuple[Layout, ...]:
-        """The multi-scale release's, of whose three enlargers (`upsample.up{2,3,4}`) one is taken."""
+        """The multi-scale release's; one of its three enlargers (`upsample.up{2,3,4}`) is taken."""
         own = f"upsample.up{self.scale}."
 
         def convert(tensors: Mapping[str, Tensor]) -> Tensors:
@@ -159,7 +159,7 @@ class _Cascading(Backbone):
 class Carn(_Cascading):
     """CARN; official parameter names (`entry`, `b{k}.b{u}.body.*`, `b{k}.c{u}.body.0`, `c{k}.body.0`, `upsample.up`).
 
-    The release has one file for x2, x3 and x4, with an enlarger for each: that of the scale is loaded.
+    The release has one file for x2, x3 and x4, with an enlarger for each; the one for `scale` is loaded.
 
     Args:
         scale: 2, 3, 4 or 8.
@@ -172,15 +172,15 @@ class Carn(_Cascading):
 
 
 class CarnM(_Cascading):
-    """CARN-M, the mobile CARN: group convolutions, and one unit for all three of a block (section 3.3).
+    """CARN-M, the mobile CARN: group convolutions, and a block uses one unit three times (section 3.3).
 
-    Parameter names as those of CARN, but `b{k}.b1.body.{0,2,4}`, which is used three times.
+    Parameter names are those of CARN, except `b{k}.b1.body.{0,2,4}` for the unit that is used three times.
 
     Args:
         scale: 2, 3, 4 or 8.
         channels: width; 64 in the paper.
         blocks: cascading blocks, each a stage; 3 in the paper.
-        groups: of the units' 3x3 convolutions and of the enlarger's; 4 in the paper. It divides `channels`.
+        groups: of the 3x3 convolutions in units and enlarger; 4 in the paper. It divides `channels`.
     """
 
     def __init__(self, scale: int, channels: Positive = 64, blocks: Positive = 3, groups: Positive = 4) -> None:

@@ -10,7 +10,7 @@ from components.backbones.backbone import Backbone
 from components.backbones.parts.luma import LumaBackbone
 
 OUTPUT_HEIGHT, OUTPUT_WIDTH = 720, 1280
-"""The output size that the field counts operations for."""
+"""The output size for which the field counts operations."""
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -21,9 +21,9 @@ def count_parameters(network: nn.Module) -> int:
 def count_flops(network: Backbone) -> int:
     """Multiply-adds of convolutions and matrix products for one 1280x720 output, counted as one operation each.
 
-    The papers of the field call this number FLOPs. It is counted on tensors without data, so it costs nothing. Networks
-    of luma are counted by the convolutions on luma, as published: bicubic enlargements, matrix products here, are left
-    out.
+    The papers of the field call this number FLOPs. It is counted on tensors without data, so it costs nothing. For
+    networks of luma only the convolutions on luma count, as published: the bicubic enlargements, which are matrix
+    products here, are left out.
     """
     counted = copy.deepcopy(network).to("meta").eval()
     step = network.multiple

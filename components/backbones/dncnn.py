@@ -22,8 +22,8 @@ class DnCnn(Backbone):
     """DnCNN: convolutions with ReLU that estimate the noise, which is then subtracted; input and output of equal size.
 
     Parameter names as in cszn/KAIR, whose weights load: `model.{0,2,4,...}` with batch normalisation merged into the
-    convolutions, as its files are, or `model.{0,2,3,5,6,...}` with it. A file with it is merged on loading into a
-    network without, which restores the same in evaluation.
+    convolutions, as in its files, or `model.{0,2,3,5,6,...}` with it separate. A network without batch normalisation
+    merges such a file on loading, and gives the same results in evaluation.
 
     Args:
         scale: 1.
@@ -31,7 +31,7 @@ class DnCnn(Backbone):
             are stages.
         channels: width.
         planes: `gray` restores the gray level of the image (MATLAB's `rgb2gray`: 0 is black, 1 is white, unlike the
-            studio range of luma) and leaves what differs from it as it is. The three equal planes of a gray image
+            studio range of luma) and keeps each plane's difference from it. The three equal planes of a gray image
             stay equal, and are restored as the release restores one. `colour` sees and restores all three.
         batch_norm: whether the middle convolutions are normalised, as the paper trains them.
     """
@@ -61,7 +61,7 @@ class DnCnn(Backbone):
     def enter(self, image: Tensor) -> State:
         """Features after the first convolution; the context is the image.
 
-        That convolution is in full precision under autocast too: an image in bf16's 8 bits costs 0.1 dB and more.
+        That convolution runs in full precision even under autocast: an image in bf16's 8 bits costs 0.1 dB or more.
         """
         seen = to_gray(to_luma(image)) if self.gray else image
         with full_precision(image):
@@ -76,16 +76,16 @@ class DnCnn(Backbone):
         return state._replace(features=features)
 
     def leave(self, state: State) -> Tensor:
-        """Subtract the noise: from all planes alike where it is that of gray."""
+        """Subtract the noise; noise of the gray level is subtracted from all planes alike."""
         noise: Tensor = self.model[-1](state.features)
         return state.context[0] - noise
 
     def layouts(self) -> tuple[Layout, ...]:
-        """The release's with batch normalisation, for a network without."""
+        """For a network without batch normalisation, the release's names with it."""
         return (Layout("batch normalisation merged, KAIR's", self._merge),) if self.step == 2 else ()
 
     def _merge(self, tensors: Mapping[str, Tensor]) -> Tensors:
-        """Convolutions that do what those with batch normalisation do in evaluation."""
+        """Convolutions that do what convolution and batch normalisation together do in evaluation."""
         merged: Tensors = {}
         for name, value in tensors.items():
             place, _, kind = name.removeprefix("model.").partition(".")
@@ -98,7 +98,7 @@ class DnCnn(Backbone):
 
     @staticmethod
     def _normalised(tensors: Mapping[str, Tensor], place: int, kind: str) -> Tensor:
-        """Weight or bias of the convolution at a place, with the normalisation behind it (the last one has none)."""
+        """Weight or bias of one convolution, with the normalisation after it merged in (the last has none)."""
         value, after = tensors[f"model.{place}.{kind}"], f"model.{place + 1}."
         if f"{after}running_var" not in tensors:
             return value

@@ -20,19 +20,19 @@ from components.run.errors import InputError
 from components.run.params import Positive
 
 _KEPT = ((1, 2), (2, 3), (3, 4), (4, 5))
-"""Shares of the channels that each channel attends to."""
+"""Shares of the channels to which each channel attends."""
 
 
 class SparseAttention(TransposedAttention):
-    """Top-k sparse attention (TKSA, equations 2 to 4): transposed attention to the nearest channels alone.
+    """Top-k sparse attention (TKSA, equations 2 to 4): transposed attention to the nearest channels only.
 
-    Four of them, to the nearest 1/2, 2/3, 3/4 and 4/5 of the channels, are added with learnt weights. They share their
-    scores and values, so their weights are added, and meet the values once (officially four times).
+    Four such attentions, to the nearest 1/2, 2/3, 3/4 and 4/5 of the channels, are added with learnt factors. They
+    share scores and values, so their weights are summed first and multiply the values once (officially four times).
 
     Official parameter names: those of `TransposedAttention`, and `attn{1..4}`.
 
     Args:
-        channels: a multiple of the heads, two a head or more.
+        channels: a multiple of the heads, at least two per head.
         heads: attention heads.
     """
 
@@ -40,7 +40,7 @@ class SparseAttention(TransposedAttention):
         super().__init__(channels, heads)
         width = channels // heads
         if width < 2:
-            raise InputError(f"heads: {heads} leave {width} of {channels} channels each, nothing to choose: write less")
+            raise InputError(f"heads: {heads} leave {width} of {channels} channels each, none to choose: write fewer")
         self.kept = tuple(width * share // whole for share, whole in _KEPT)
         self.attn1, self.attn2, self.attn3, self.attn4 = (nn.Parameter(torch.tensor([0.2])) for _ in _KEPT)
 
@@ -85,18 +85,18 @@ class MixedScaleFeedForward(nn.Module):
 
 
 class DrsFormer(FourLevels):
-    """DRSformer: Restormer's U of sparse attention, with mixtures of experts at its two ends.
+    """DRSformer: Restormer's U with sparse attention, and with mixtures of experts at its two ends.
 
-    Stages and parameter names: see `FourLevels`; a block has `norm{1,2}.body`, `attn` and `ffn`. The experts,
-    `encoder_level0` and `refinement`, belong to the first and to a last stage. Published for Rain200H, DID and DDN: the
-    defaults; for Rain200L and SPA: without experts.
+    Stages and parameter names: see `FourLevels`; a block has `norm{1,2}.body`, `attn` and `ffn`. The experts
+    `encoder_level0` belong to the first stage; `refinement` is a last stage of its own. Published for Rain200H, DID and
+    DDN: the defaults; for Rain200L and SPA: without experts.
 
     Args:
         scale: 1.
         channels: width of the first level; 48 in the paper.
-        blocks: of the four levels.
+        blocks: of each of the four levels.
         heads: attention heads of the four levels.
-        expansion: hidden width of the feed-forward parts over the channels.
+        expansion: hidden width of the feed-forward parts, as a multiple of the channels.
         norm: `with_bias` or `bias_free` layer normalisation.
         experts: whether there are mixtures of experts.
     """

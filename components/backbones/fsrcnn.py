@@ -10,7 +10,7 @@ from components.run.params import Positive
 
 
 class Fsrcnn(LumaBackbone):
-    """FSRCNN(d, s, m) on luma: extraction, then the stages shrinking, m mappings and expanding, then deconvolution.
+    """FSRCNN(d, s, m) on luma: extraction; the stages, which are shrinking, m mappings and expanding; deconvolution.
 
     Parameter names as in yjn870/FSRCNN-pytorch, whose weights load: `first_part.{0,1}`, `mid_part.{0..2m+3}`,
     `last_part`. Zero padding everywhere, as there and in PISR; initial weights are torch's own, as in PISR.
@@ -20,8 +20,8 @@ class Fsrcnn(LumaBackbone):
         channels: d, width of extraction and expanding.
         shrunk_channels: s, width of shrinking and mapping.
         mappings: m, number of 3x3 mapping layers.
-        slopes: of the PReLU, `per_channel` (FSRCNN and yjn870, 12,809 parameters) or one `shared` by a layer (PISR,
-            12,644).
+        slopes: of the PReLUs: `per_channel` (FSRCNN and yjn870, 12,809 parameters), or one `shared` by all channels
+            of a layer (PISR, 12,644).
     """
 
     def __init__(

@@ -22,8 +22,8 @@ def _activated(convolution: nn.Module, features: Tensor) -> Tensor:
 class DistillationBlock(nn.Module):
     """Enhancement unit and compression unit (figure 2).
 
-    Three convolutions; a quarter of their channels goes past the next three, whose result is added to it and the
-    input side by side (equation 6); a 1x1 convolution brings this back to the width of the input.
+    After three convolutions, a quarter of the channels bypasses the next three; input and bypassed quarter, side by
+    side, are added to the result (equation 6); a 1x1 convolution restores the width of the input.
 
     Args:
         channels: width of input and output.
@@ -59,7 +59,7 @@ class Idn(LumaBackbone):
 
     The architecture of the Caffe release (Zheng222/IDN-Caffe): 64 channels, of which 16 are distilled, convolutions in
     4 groups, LeakyReLU 0.05. There the deconvolution leaves out the first `scale - 1` rows and columns, which the
-    release then crops from its images; here it covers them as well, and every other pixel is the release's.
+    release then crops from its images; here it covers them too, and every other pixel equals the release's.
 
     Caffe's names `conv{3..6}_{1..6}` and `down{1..4}` are `blocks.{i}.conv.{j}` and `blocks.{i}.down` here; an `.npz`
     of its arrays, `LAYER.0` for weights and `LAYER.1` for biases, loads as it is. Initial weights are torch's own.

@@ -22,8 +22,8 @@ _EPSILON = 1e-6
 def local_means(features: Tensor, window: int) -> Tensor:
     """Mean over a window around each position: `B C h w` -> `B C h w`.
 
-    At a border the window is moved inwards; where the image is smaller, it is the image's size (TLC: Chu et al.,
-    ECCV 2022, section 3.2). Of the four middle positions in an even window, the upper left is the centre.
+    At a border the window is moved inwards; where the image is smaller, the window has the image's size (TLC: Chu et
+    al., ECCV 2022, section 3.2). Of the four middle positions in an even window, the upper left is the centre.
     """
     for axis in (2, 3):
         length = features.shape[axis]
@@ -39,7 +39,7 @@ class MeanOfChannels(nn.Module):
     """Mean of each channel: over the image, or in evaluation mode over a window of its positions.
 
     Args:
-        window: side of the window; not given, always over the image.
+        window: side of the window; None for the mean over the image in every mode.
     """
 
     def __init__(self, window: int | None) -> None:
@@ -106,26 +106,26 @@ class NafBlock(nn.Module):
 class Nafnet(Backbone):
     """NAFNet; official parameter names (`intro`, `encoders.{i}.{j}.*`, `downs.{i}`, `middle_blks.{j}`, `ups.{i}`, ...).
 
-    A U-shape whose stages are its levels: encoders, middle, decoders; 9 in the published networks. Networks of other
-    widths and numbers of blocks are tapped alike, as long as they have as many levels. What an encoder gives is added
-    to the context when the next stage goes down, and taken out where a decoder comes up to it. The last stage is the
+    A U-shape whose stages are its levels: encoders, middle, decoders; 9 in the published networks. Networks with
+    different widths and numbers of blocks are tapped alike, as long as they have as many levels. The next stage down
+    adds an encoder's features to the context, and the decoder of the same level takes them out. The last stage is the
     last decoder, whose features enter the convolution `ending`; `leave` adds the image.
 
-    Height and width are multiples of 2 to the number of encoders (`multiple`). The official network pads with zeros up
-    to that, on the right and below; `tiling.restore_tiled` mirrors.
+    Height and width are multiples of 2 to the power of the number of encoders (`multiple`). The official network pads
+    to that with zeros, on the right and below; `tiling.restore_tiled` pads by mirroring.
 
-    The published protocols of deblurring measure NAFNetLocal (TLC): in evaluation, means over the image give way to
-    means over windows 1.5 times as large as the training patches. That is `local_window`, 384 for patches of 256; it
+    The published protocols of deblurring measure NAFNetLocal (TLC): in evaluation, means over windows 1.5 times as
+    large as the training patches replace means over the image. That is `local_window`, 384 for patches of 256; it
     has no weights, and does nothing in training mode.
 
     Args:
         scale: 1, since the output has the input's size.
-        channels: width of the highest level, twice that at each further one; 32 or 64 in the published networks.
+        channels: width of the highest level; it doubles with each level below; 32 or 64 in the published networks.
         encoder: blocks of each encoder, from the highest level down: [1, 1, 1, 28] for deblurring on GoPro,
             [2, 2, 4, 8] for denoising on SIDD.
         middle: blocks between encoders and decoders: 1 on GoPro, 12 on SIDD.
         decoder: blocks of each decoder, from the lowest level up: [1, 1, 1, 1] on GoPro, [2, 2, 2, 2] on SIDD.
-        local_window: side, in input pixels, of the windows over which channels are averaged in evaluation; not given,
+        local_window: side, in input pixels, of the windows over which channels are averaged in evaluation; None for
             the whole image.
     """
 
@@ -180,7 +180,7 @@ class Nafnet(Backbone):
         return State(features, (image, *skips))
 
     def leave(self, state: State) -> Tensor:
-        """Convolve to the image's residual and add the image."""
+        """Convolve to the residual, and add the image."""
         residual: Tensor = self.ending(state.features)
         return residual + state.context[0]
 

@@ -67,8 +67,8 @@ class Rcan(HeadBodyTail):
         scale: 1, 2, 3, 4 or 8.
         channels: width of the body; 64 in the paper.
         groups: residual groups, each a stage; 10 in the paper.
-        blocks: blocks of a group; 20 in the paper, 6 in the published students.
-        reduction: channels over those of the attention's bottleneck; 16 in the paper.
+        blocks: blocks in a group; 20 in the paper, 6 in the published students.
+        reduction: how many times fewer channels the attention's bottleneck has; 16 in the paper.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ from components.run.params import Positive
 
 
 class GatedFeedForward(nn.Module):
-    """Gated-Dconv feed-forward part (GDFN, equation 2): one half of the hidden channels opens the other.
+    """Gated-Dconv feed-forward part (GDFN, equation 2): one half of the hidden channels gates the other.
 
     Official parameter names: `project_in`, `dwconv`, `project_out`.
     """
@@ -42,16 +42,16 @@ class Restormer(FourLevels):
     """Restormer, for RGB and without bias in its convolutions, as in every published file but the dual-pixel one.
 
     Stages and parameter names: see `FourLevels`; a block has `norm{1,2}.body`, `attn` and `ffn`. Published: the
-    defaults for deraining and deblurring, `bias_free` for denoising; the student in DCKD has 24 channels, blocks of 2,
-    3, 3, 4 and a refinement of 2.
+    defaults for deraining and deblurring, `bias_free` for denoising; the student in DCKD has 24 channels, levels of 2,
+    3, 3 and 4 blocks, and a refinement of 2.
 
     Args:
         scale: 1.
         channels: width of the first level; 48 in the paper.
-        blocks: of the four levels.
-        refinement: blocks behind the decoder, at full size.
+        blocks: of each of the four levels.
+        refinement: blocks after the decoder, at full size.
         heads: attention heads of the four levels.
-        expansion: hidden width of the feed-forward parts over the channels.
+        expansion: hidden width of the feed-forward parts, as a multiple of the channels.
         norm: `with_bias` or `bias_free` layer normalisation.
     """
 

@@ -13,22 +13,23 @@ from components.run.params import Positive
 _ITERATIONS = 5
 _LARGEST_SIDE = 1000
 _LEAST_TRACE = 1e-8
-"""Where all positions are alike the covariance is zero, and could not be divided by its trace."""
+"""Where all positions are alike, the covariance is zero and could not be divided by its trace."""
 
 _UNUSED_REDUCTION = 8
 
 
 def covariance(features: Tensor) -> Tensor:
-    """Of the channels over all positions (equation 2): `B C h w` -> `B C C`."""
+    """Covariance of the channels over all positions (equation 2): `B C h w` -> `B C C`."""
     flat = features.flatten(2)
     centred = flat - flat.mean(2, keepdim=True)
     return centred @ centred.mT / flat.shape[2]
 
 
 def matrix_root(matrices: Tensor) -> Tensor:
-    """Square root by five Newton-Schulz steps on the matrix over its trace (equations 5 to 7): `B C C` -> `B C C`.
+    """Square root by five Newton-Schulz steps on the matrix divided by its trace (equations 5 to 7).
 
-    Symmetric and positive semidefinite matrices; gradients are those of the steps, as in the official backward pass.
+    `B C C` -> `B C C`, symmetric and positive semidefinite. Gradients are those of the steps, as in the official
+    backward pass.
     """
     trace = matrices.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None].clamp_min(_LEAST_TRACE)
     normalised = matrices / trace
@@ -44,7 +45,7 @@ def matrix_root(matrices: Tensor) -> Tensor:
 class SecondOrderAttention(nn.Module):
     """Weighs channels by a bottleneck over the means of the root of their covariance (section 3.3).
 
-    Of features above 1000 rows or columns, the middle 1000 are taken.
+    Features of more than 1000 rows or columns are cut to the middle 1000.
     """
 
     def __init__(self, channels: int, reduction: int) -> None:
@@ -65,9 +66,9 @@ class SecondOrderAttention(nn.Module):
 
 
 class NonLocal(nn.Module):
-    """Adds to each position what it attends to by an embedded Gaussian, among the maxima of each 2x2 positions.
+    """Adds to each position what it attends to by an embedded Gaussian, among the maxima of all 2x2 positions.
 
-    Attention stays in a quarter of the features; the lower and the right quarters may be larger (section 3.2).
+    Attention stays within each quarter of the features; the lower and right quarters may be larger (section 3.2).
     """
 
     def __init__(self, channels: int, hidden: int) -> None:
@@ -75,7 +76,7 @@ class NonLocal(nn.Module):
         self.g = nn.Sequential(nn.Conv2d(channels, hidden, 1))
         self.W, self.theta = nn.Conv2d(hidden, channels, 1), nn.Conv2d(channels, hidden, 1)
         self.phi = nn.Sequential(nn.Conv2d(channels, hidden, 1))
-        self.phi.get_parameter("0.bias").requires_grad_(False)  # softmax takes out what all keys have in common
+        self.phi.get_parameter("0.bias").requires_grad_(False)  # softmax cancels what all keys have in common
         for parameter in self.W.parameters():
             nn.init.zeros_(parameter)
 
@@ -95,7 +96,7 @@ class NonLocal(nn.Module):
 
 
 class RegionLevelNonLocal(nn.Module):
-    """The official module around it, which holds an attention of channels that is never used."""
+    """The official module around `NonLocal`; it also holds a channel attention that is never used."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -145,22 +146,22 @@ class San(Backbone):
 
     Head, non-local attention, residual groups, the same non-local attention again, global skip, sub-pixel upsampling.
     A stage is a group with the share-source skip, and the last ends with the non-local attention: the depths 0.35, 0.7
-    and 1 tap a teacher of 20 groups and a student of 6 where FAKD taps them. The global skip comes behind the last
-    stage, as there; `leave` adds it and upsamples. Any size is allowed;
-    as ONNX, whose pooling takes no empty quarter, two pixels a side and more.
+    and 1 tap a teacher of 20 groups and a student of 6 where FAKD taps them. The global skip comes after the last
+    stage, as in FAKD; `leave` adds it and upsamples. Any size is allowed; in ONNX, whose pooling takes no empty
+    quarter, a side has at least two pixels.
 
-    What the official network holds but never uses (`RG.{g}.gamma`, `conv_last`, `non_local.soca`), or what cancels out
-    (the bias of `phi`), is here with its name, so that weights load and parameters count as published, but is not
-    trained.
+    What the official network holds but never uses (`RG.{g}.gamma`, `conv_last`, `non_local.soca`), and what cancels
+    out (the bias of `phi`), exists here under the same name, so that weights load and the number of parameters is the
+    published one, but is not trained.
 
     Args:
         scale: 1, 2, 3, 4 or 8.
         channels: width, at least 8; 64 in the paper.
         groups: residual groups, each a stage; 20 in the paper, 6 in FAKD's students.
-        blocks: residual blocks of a group; 10 in the paper.
-        reduction: channels over those of the second-order attention's bottleneck; 16 in the paper.
-        non_local_reduction: channels over those of the non-local attention; 4 in FAKD's networks, 8 in the authors'
-            training code.
+        blocks: residual blocks in a group; 10 in the paper.
+        reduction: how many times fewer channels the second-order attention's bottleneck has; 16 in the paper.
+        non_local_reduction: how many times fewer channels the non-local attention has; 4 in FAKD's networks, 8 in the
+            authors' training code.
     """
 
     smallest_in_onnx = 2
@@ -190,7 +191,7 @@ class San(Backbone):
         self.tail = nn.Sequential(upsampler(scale, channels), conv3x3(channels, 3))
 
     def enter(self, image: Tensor) -> State:
-        """Features after head and non-local attention; the context is the global and the share-source skip."""
+        """Features after head and non-local attention; the context is the global skip and the share-source skip."""
         shallow = self.head(self.shift.inward(image))
         features = self.non_local(shallow)
         return State(features, (shallow, features))
@@ -208,7 +209,7 @@ class San(Backbone):
 
 
 def _middle(features: Tensor) -> Tensor:
-    """No more than the middle 1000 rows and columns."""
+    """At most the middle 1000 rows and columns."""
     for axis in (2, 3):
         side = features.shape[axis]
         kept = torch.sym_min(side, _LARGEST_SIDE)  # type: ignore[no-untyped-call]
@@ -217,7 +218,7 @@ def _middle(features: Tensor) -> Tensor:
 
 
 def _attend(region: Tensor) -> Tensor:
-    """Queries, keys and values, `B 3*c h w` -> `B c h w`; of a region without rows or columns, nothing."""
+    """Attention from queries, keys and values, `B 3*c h w` -> `B c h w`; an empty region gives an empty result."""
     hidden = region.shape[1] // 3
     asked, others = torch.split(region, [hidden, 2 * hidden], dim=1)
     if 0 in region.shape:

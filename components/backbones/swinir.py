@@ -22,26 +22,26 @@ class SwinIr(Backbone):
     """SwinIR; each residual Swin block is a stage, the last with the closing norm, convolution and global skip.
 
     Official parameter names: `conv_first`, `patch_embed.norm`, `layers.{i}.residual_group.blocks.{j}.*`,
-    `layers.{i}.conv`, `norm`, `conv_after_body`, and by the tail `conv_before_upsample.0`, `upsample.{0[,2[,4]]}`,
-    `conv_last`. Indices and masks of official files are not loaded but computed, so that a file saved for another size
-    of image fits.
+    `layers.{i}.conv`, `norm`, `conv_after_body`, and depending on the tail `conv_before_upsample.0`,
+    `upsample.{0[,2[,4]]}`, `conv_last`. Indices and masks are computed, not loaded from official files, so that a file
+    saved for another image size fits.
 
-    An image of another size than whole windows is mirrored at the right and below inside, as officially, and cut
-    again; then the features are of the padded size. The published networks:
+    An image that is not a whole number of windows is padded inside by mirroring, on the right and below as officially,
+    and the result is cut back; the features then have the padded size. The published networks:
 
     * classical, 11.9 million parameters at x4: the defaults; its student in DCKD: 60 channels, depths of 4 x 6
     * lightweight, 0.9 million: 60 channels, depths of 4 x 6, `pixelshuffledirect`
     * denoising: the defaults at scale 1
 
     Args:
-        scale: 1, 2, 3, 4 or 8. At 1 there is no upsampler: a convolution restores what is added to the image.
+        scale: 1, 2, 3, 4 or 8. At 1 there is no upsampler: a convolution gives the residual, added to the image.
         channels: width; 180 in the paper.
         depths: Swin blocks of each residual block; 6 x 6 in the paper.
         heads: attention heads.
         window: side of the windows.
-        mlp_ratio: hidden width of the MLPs over the channels.
+        mlp_ratio: hidden width of the MLPs, as a multiple of the channels.
         drop_path_rate: probability of stochastic depth in the last Swin block while training.
-        upsampling: `pixelshuffle` by way of 64 channels, or `pixelshuffledirect` to the colours; unused at scale 1.
+        upsampling: `pixelshuffle` through 64 channels, or `pixelshuffledirect` to the colours; unused at scale 1.
     """
 
     mean: Tensor
@@ -74,11 +74,11 @@ class SwinIr(Backbone):
 
     @classmethod
     def is_derived(cls, name: str) -> bool:
-        """Whether a key of a published checkpoint is an index or a mask of a fixed size of image."""
+        """Whether a key of a published checkpoint is an index, or a mask for a fixed image size."""
         return name.endswith(_DERIVED)
 
     def enter(self, image: Tensor) -> State:
-        """Normalised features after the first convolution; the context is what that gave, and the image."""
+        """Normalised features after the first convolution; the context is its raw output, and the image."""
         shallow = self.conv_first(pad_to_multiple(image, self.multiple) - self.mean)
         return State(self.patch_embed(shallow), (shallow, image))
 
@@ -90,7 +90,7 @@ class SwinIr(Backbone):
         return State(features, state.context)
 
     def leave(self, state: State) -> Tensor:
-        """Upsample, and cut to the image's size; at scale 1 add to the image."""
+        """Upsample, and cut to the image's size; at scale 1 add the image."""
         features, (_, image) = state
         for name in self.tail:
             features = self.get_submodule(name)(features)
@@ -100,7 +100,7 @@ class SwinIr(Backbone):
 
 
 def _tail(scale: int, channels: int, upsampling: str) -> dict[str, nn.Module]:
-    """What makes an image of the last features, in order, by official names."""
+    """Modules that turn the last features into an image, in order, by official names."""
     steps = upsampler(scale, _TAIL_CHANNELS)
     if scale == 1:
         return {"conv_last": conv3x3(channels, 3)}

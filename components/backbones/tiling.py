@@ -26,9 +26,9 @@ RunTile = Callable[[Span, Span], Tensor]
 def restore_tiled(network: Backbone, image: Tensor, tile: int = 512, overlap: int = 64) -> Tensor:
     """Restore one image of any size.
 
-    Up to `tile` pixels a side it goes through the network whole. Above, overlapping tiles go through one by one, and
-    in the overlap they are blended linearly, so that no seam shows; where the network sees less than a quarter of the
-    overlap around a pixel, the result is that of the whole image.
+    An image of at most `tile` pixels a side goes through the network whole. A larger one goes through in overlapping
+    tiles, one by one, which are blended linearly in the overlap, so that no seam shows; if the network sees less than
+    a quarter of the overlap around a pixel, the result is that of the whole image.
 
     Args:
         network: in evaluation mode, on the device to compute on.
@@ -50,9 +50,9 @@ def restore_tiled(network: Backbone, image: Tensor, tile: int = 512, overlap: in
 def restored_bands(
     run: RunTile, height: int, width: int, scale: int, tile: int = 512, overlap: int = 64
 ) -> Iterator[Tensor]:
-    """Restore one image in bands of rows, from above to below, each yielded once no further tile changes it.
+    """Restore one image in bands of rows, from top to bottom, each yielded once no further tile changes it.
 
-    So an image of any height needs the memory of one row of tiles and of what it shares with the next.
+    So an image of any height needs memory only for one row of tiles and its overlap with the next.
 
     Args:
         run: restores the tile of these rows and columns of the degraded image: `1 3 rows*scale columns*scale`.
@@ -71,7 +71,7 @@ def restored_bands(
         yield run(Span(0, height), Span(0, width))
         return
     bands, across = list(_spans(height, tile, overlap)), list(_spans(width, tile, overlap))
-    sums = torch.zeros(1, 4, 0, width * scale)  # three of colours times weights, one of weights
+    sums = torch.zeros(1, 4, 0, width * scale)  # three planes of colours times weights, one of weights
     for rows, following in zip_longest(bands, bands[1:]):
         down = _ramp(rows, height, overlap, scale)
         for columns in across:
@@ -88,7 +88,7 @@ def restored_bands(
 
 
 def run_padded(network: Backbone, image: Tensor) -> Tensor:
-    """Run an image of any size, `1 3 h w`, through a network whole, padded to its size rule."""
+    """Run a whole image of any size, `1 3 h w`, through a network, padded to its size rule."""
     height, width = image.shape[-2:]
     device = next(network.parameters()).device
     restored: Tensor = network(pad_to_multiple(image.to(device), network.multiple))
@@ -96,7 +96,7 @@ def run_padded(network: Backbone, image: Tensor) -> Tensor:
 
 
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
-    """Pad `B C h w` on the right and below to a multiple of a side: mirrored, or repeated where too few pixels are."""
+    """Pad `B C h w` on the right and below to a multiple: mirrored, or with edge pixels repeated in small images."""
     height, width = images.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
     mode = "reflect" if bottom < height and right < width else "replicate"
@@ -104,7 +104,7 @@ def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
 
 
 def _extended(sums: Tensor, rows: int) -> Tensor:
-    """Rows of zeros below, `rows` in all."""
+    """Add rows of zeros below, up to `rows` in all."""
     return F.pad(sums, (0, 0, 0, rows - sums.shape[-2]))
 
 
@@ -122,7 +122,7 @@ def _spans(length: int, tile: int, overlap: int) -> Iterator[Span]:
 def _ramp(span: Span, length: int, overlap: int, scale: int) -> Tensor:
     """Weight along one axis: 1 inside, falling to 0 over the overlap with a neighbour.
 
-    The outer quarter of the overlap weighs nothing, since there the tile's own border shows.
+    The outer quarter of the overlap has weight 0, because the tile's own border shows there.
     """
     size, width, dead = (span.stop - span.start) * scale, overlap * scale, overlap * scale // 4
     position = torch.arange(size) + 0.5

@@ -24,31 +24,31 @@ _HALVINGS = 4
 class Uformer(Backbone):
     """Uformer; each of the nine levels is a stage: four of the encoder, the bottleneck, four of the decoder.
 
-    A stage that changes the size begins with that. The context is the image and the features of the encoder's levels
-    that the decoder has not joined yet; a level's features are put there by the next stage, so that what replaces them
-    is joined.
+    A stage that changes the size begins by doing so. The context is the image and the features of those encoder levels
+    that the decoder has not joined yet; the next stage puts a level's features there, so that features that replace
+    them are the ones joined.
 
     Official parameter names: `input_proj.proj.0`, `encoderlayer_{k}.blocks.{j}.*`, `dowsample_{k}.conv.0`, `conv.*`,
-    `upsample_{k}.deconv.0`, `decoderlayer_{k}.blocks.{j}.*`, `output_proj.proj.0`. Indices of official files are not
-    loaded but computed. The official network is for squares; this one is for any multiples. Published:
+    `upsample_{k}.deconv.0`, `decoderlayer_{k}.blocks.{j}.*`, `output_proj.proj.0`. Indices are computed, not loaded
+    from official files. The official network takes squares; this one takes any multiples. Published:
 
     * Uformer-B, 50.9 million parameters: the defaults
-    * Uformer-S, 20.8 million: blocks of 2 everywhere; Uformer-T, 5.3 million: that and 16 channels. The paper counts
-      both without modulators, 20.6 and 5.2 million; the release has them.
+    * Uformer-S, 20.8 million: 2 blocks in every level; Uformer-T, 5.3 million: the same with 16 channels. The paper
+      counts both without modulators, 20.6 and 5.2 million; the release has them.
 
     Args:
         scale: 1.
         channels: width of the first level; it doubles with each halving of the size.
-        blocks: of the four levels of the encoder and of the bottleneck; the decoder mirrors them.
+        blocks: of the encoder's four levels and the bottleneck; the decoder mirrors them.
         heads: attention heads of the first level; they double with the width.
-        window: side of the windows; the size rule is 16 of them.
-        mlp_ratio: hidden width of the MLPs over the channels.
-        drop_path_rate: probability of stochastic depth in the bottleneck while training; it rises to that, and falls
-            again.
+        window: side of the windows; sides of an image are multiples of 16 of them.
+        mlp_ratio: hidden width of the MLPs, as a multiple of the channels.
+        drop_path_rate: probability of stochastic depth in the bottleneck while training; the encoder rises to it, the
+            decoder falls from it.
         modulated: whether the decoder has modulators.
         shifted: where every other block shifts its windows. Officially that is everywhere, but in the bottleneck only
-            where the network was made for images larger than 16 windows a side: the release trains it on 256 pixels
-            for GoPro and on 128 for SIDD, and tests either made for 128, so without.
+            if the network is made for images larger than 16 windows a side: the release trains on 256 pixels for
+            GoPro and on 128 for SIDD, but tests both with a network made for 128, so without.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Uformer(Backbone):
         shifting = {"everywhere": _HALVINGS + 1, "above_bottleneck": _HALVINGS, "nowhere": 0}[shifted]
 
         def level(number: int, rates: Sequence[float], *, decoder: bool = False) -> LeWinLevel:
-            """Level behind `number` halvings; the decoder's are twice as wide, of what comes up and what is joined."""
+            """Level after `number` halvings; twice as wide in the decoder, which joins features from below and skip."""
             times = 2**number * (2 if decoder else 1)
             shift = window // 2 if number < shifting else 0
             make = partial(LeWinBlock, times * channels, times * heads, window, modulated=decoder and modulated)
@@ -107,8 +107,8 @@ class Uformer(Backbone):
         """Features after the first convolution; the context is the image."""
         whole = image
         for axis in (2, 3):
-            # As so many cells, a size that is a symbol (compiled for any) is no nest of divisions when it is halved. An
-            # image of another size than the rule's fails in `leave`.
+            # Written as a number of cells, a symbolic size (a graph compiled for any) does not become nested divisions
+            # when it is halved. An image whose size breaks the rule fails in `leave`.
             whole = whole.narrow(axis, 0, image.shape[axis] // self.multiple * self.multiple)
         return State(self.input_proj(whole), (image,))
 

@@ -25,11 +25,11 @@ class ActivatedConvolution(nn.Module):
 
 
 class Vdsr(LumaBackbone):
-    """VDSR on luma: what its convolutions make of MATLAB's bicubic enlargement is added to that enlargement.
+    """VDSR on luma: its convolutions compute a residual from MATLAB's bicubic enlargement and add it to that.
 
-    The enlargement is not rounded to 8 bits, as the published test images are not. Nothing in the network depends on
-    the scale, so that one file of weights serves all. Its features are of the enlarged size, `B C h*scale w*scale`: a
-    method that compares them with another network's, pixel by pixel, needs one that works there too.
+    The enlargement is not rounded to 8 bits; neither are the published test images. Nothing in the network depends on
+    the scale, so one file of weights serves all scales. Its features have the enlarged size, `B C h*scale w*scale`: a
+    method that compares them pixel by pixel needs a second network that works at that size too.
 
     Parameter names as in twtygqyy/pytorch-vdsr, whose weights load: `input`, `residual_layer.{i}.conv`, `output`;
     initial weights by He's rule, as there.
@@ -56,7 +56,7 @@ class Vdsr(LumaBackbone):
     def enter_luma(self, luma: Tensor) -> State:
         """Features of the enlarged luma, which is the context.
 
-        The first convolution is in full precision under autocast too: luma in bf16's 8 bits costs 0.1 dB.
+        The first convolution runs in full precision even under autocast: luma in bf16's 8 bits costs 0.1 dB.
         """
         enlarged = self.enlarge(luma)
         with full_precision(luma):

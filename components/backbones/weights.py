@@ -1,4 +1,4 @@
-"""Weights in and out of files: our own, which say what network they belong to, and published checkpoints."""
+"""Reading and writing weights: our own files, which say what network they belong to, and published checkpoints."""
 
 import json
 import pickle
@@ -32,13 +32,13 @@ _BROKEN = (
     *(SafetensorError, OSError, RuntimeError, EOFError, ValueError, LookupError),
     *(AttributeError, TypeError, AssertionError, MemoryError, struct.error, zipfile.BadZipFile, zlib.error),
 )
-"""What safetensors, torch and numpy raise on damaged bytes (nothing else in 5,500 files with random damage)."""
+"""What safetensors, torch and numpy raise on damaged bytes (5,500 files with random damage raised nothing else)."""
 
 
 def save_network(path: Path, network: nn.Module, description: Mapping[str, Any]) -> None:
-    """Write weights as safetensors together with the description they can be rebuilt from.
+    """Write weights as safetensors, together with the description from which the network can be rebuilt.
 
-    The bytes depend on the values only: one metadata key, since several would be written in no fixed order.
+    The bytes depend on the values only: there is one metadata key, because several would have no fixed order.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     metadata = {_DESCRIPTION: json.dumps(description, sort_keys=True)}
@@ -87,8 +87,8 @@ def load_published(network: nn.Module, path: Path, *, ignore: Callable[[str], bo
     """Load a published checkpoint into `network`, every key and shape checked.
 
     Reads `.safetensors`, `.npz` and `.pth`/`.pt`/`.ckpt`/`.bin`, unwraps `params_ema`, `params`, `state_dict` and
-    `model`, takes off the prefixes `module.` and `model.`, drops the frozen colour-shift layers that our networks hold
-    without parameters and what is derived, and translates the names of other releases that the network knows.
+    `model`, removes the prefixes `module.` and `model.`, drops derived buffers and the frozen colour-shift layers,
+    which have no parameters here, and translates the names of other releases that the network knows.
 
     Args:
         network: the network to fill.
@@ -96,11 +96,11 @@ def load_published(network: nn.Module, path: Path, *, ignore: Callable[[str], bo
         ignore: keys of the checkpoint to leave out (a decoder that is not needed).
 
     Returns:
-        What format it was, for the log: `params_ema of a .pth, with module. prefix, BasicSR's names`.
+        The format of the file, for the log: `params_ema of a .pth, with module. prefix, BasicSR's names`.
 
     Raises:
         InputError: not a checkpoint, a pickle that would run code, or another architecture (names the first keys
-            that are missing, too many or of another shape).
+            that are missing, unexpected or of another shape).
     """
     tensors, found = _read_tensors(path)
     while prefix := _shared_prefix(tensors, network):
@@ -121,7 +121,7 @@ def load_published(network: nn.Module, path: Path, *, ignore: Callable[[str], bo
 
 
 def _shared_prefix(tensors: Mapping[str, Tensor], network: nn.Module) -> str:
-    """What all names of a file begin with, unless those of the network do."""
+    """The prefix of all names in a file, unless the network's names begin with it too."""
     for prefix in _PREFIXES:
         ours, theirs = (all(name.startswith(prefix) for name in names) for names in (network.state_dict(), tensors))
         if tensors and theirs and not ours:
@@ -148,18 +148,18 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
 
 
 def _read_arrays(path: Path) -> dict[str, Tensor]:
-    """Arrays of numbers by name; anything else in the file would be pickled, and is refused by numpy."""
+    """Arrays of numbers by name; anything else in the file is a pickle, which numpy refuses."""
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
 
 
 def _refused(path: Path, error: pickle.UnpicklingError) -> InputError:
-    """Error for what torch does not unpickle: the message says what it holds where the file is whole."""
+    """Error for what torch does not unpickle; for an undamaged file, the message says what it holds."""
     if foreign := _FOREIGN.search(str(error)):
         held = foreign[1] or "a whole network"
         return InputError(
-            f"{path}: refused, since it holds more than tensors ({held}) and loading it could run code. Take its "
-            f"tensors out without running any: `python -m components.extract_weights --checkpoint {path} --output "
+            f"{path}: refused, because it holds more than tensors ({held}) and loading it could run code. Extract its "
+            f"tensors without running any: `python -m components.extract_weights --checkpoint {path} --output "
             f"{path.with_suffix('.safetensors').name}`, and name that file."
         )
     return _unreadable(path, error)

@@ -1,1 +1,1 @@
-"""Networks as files that other programs run: ONNX graphs, smaller variants of them, and what they cost."""
+"""Networks as files that other programs can run: ONNX graphs, smaller variants of them, and what they cost."""

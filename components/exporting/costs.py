@@ -1,4 +1,4 @@
-"""What a stored network costs to run, measured in a process of its own: peak memory is a process's, and never falls."""
+"""What a stored network costs to run, measured in a separate process, because a process's peak memory never falls."""
 
 import json
 import subprocess
@@ -14,11 +14,11 @@ MEGAPIXEL = 1_000_000
 
 
 class MeasuredCost(NamedTuple):
-    """Cost of one megapixel of restored image, which went through the network whole.
+    """Cost per megapixel of restored image; the whole image goes through the network at once.
 
     Attributes:
         seconds_per_megapixel: the fastest of several runs, after one that is not counted.
-        megabytes_per_megapixel: resident memory at its peak, less what the process had before with the network loaded.
+        megabytes_per_megapixel: peak resident memory, minus that of the process just after the network is loaded.
     """
 
     seconds_per_megapixel: float
@@ -26,7 +26,7 @@ class MeasuredCost(NamedTuple):
 
 
 def cost_of(network: Path, threads: int, repeats: int = 3) -> MeasuredCost:
-    """Cost of a network, on the CPU with so many threads, measured by `python -m components.exporting.costs`."""
+    """Cost of a network on the CPU with `threads` threads, measured by `python -m components.exporting.costs`."""
     command = [sys.executable, "-m", "components.exporting.costs", str(network), str(threads), str(repeats)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -36,14 +36,14 @@ def cost_of(network: Path, threads: int, repeats: int = 3) -> MeasuredCost:
 
 def measure(path: Path, threads: int, repeats: int) -> MeasuredCost:
     """Measure in this process, which must have done nothing else."""
-    import torch  # noqa: PLC0415 - a caller that only starts processes does without
+    import torch  # noqa: PLC0415 - a caller that only starts processes needs no torch
 
     from components.exporting.opening import open_network  # noqa: PLC0415
 
     torch.set_num_threads(threads)
     network = open_network(path, threads=threads)
     side = round(MEGAPIXEL**0.5 / network.scale)
-    network(torch.rand(1, 3, 8, 8))  # what is allocated once for any size
+    network(torch.rand(1, 3, 8, 8))  # allocates what any size needs only once
     image = torch.rand(1, 3, side, side)
     megapixels = (side * network.scale) ** 2 / MEGAPIXEL
     before = _resident()
@@ -57,10 +57,10 @@ def measure(path: Path, threads: int, repeats: int) -> MeasuredCost:
 
 
 class Peak:
-    """Watches this process's resident memory, 500 times a second; the system's own peak knows of no beginning.
+    """Samples this process's resident memory 500 times a second; the system's own peak can't be reset.
 
     Attributes:
-        megabytes: the largest that was seen inside of the `with`.
+        megabytes: the largest value seen inside the `with`.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What an ONNX file says of itself: enough to run it and to know whose images it learnt from, without this project."""
+"""What an ONNX file says about itself: enough to run it and to know whose images trained it, without this project."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 from components.images.datasets import Dataset, Source
 
 LICENCE = "Apache-2.0"
-"""Of this project, as LICENSE and pyproject.toml have it."""
+"""Of this project, as in LICENSE and pyproject.toml."""
 
 
 def describe(
@@ -19,9 +19,9 @@ def describe(
         task: what it restores.
         scale: output size over input size.
         backbone: its architecture, `{name: ..., ...}`.
-        student: SHA-256 of the weights that it was made from. It stands for the revision of the code that trained them:
-            dvc.lock of that revision has the same file, and the bytes here stay those of the weights alone.
-        training: licences of the images it was trained on.
+        student: SHA-256 of the weights from which it was made. It identifies the revision of the code that trained
+            them, whose dvc.lock has the same file, and so the bytes here depend on the weights alone.
+        training: licences of the training images.
     """
     return {
         "task": task,
@@ -30,14 +30,14 @@ def describe(
         "student_sha256": student,
         "input": "degraded: float32, 1 3 height width, RGB (sRGB as stored), 0 to 1",
         "output": f"restored: float32, 1 3 height*{scale} width*{scale}, RGB, not clipped: clip to 0 to 1",
-        "size": "any height and width; what the network needs more is padded inside of the graph",
+        "size": "any height and width; the graph itself pads to the size that the network needs",
         "licence": LICENCE,
         "training_images": "; ".join(training),
     }
 
 
 def licences(names: Iterable[str], datasets: Mapping[str, Dataset], sources: Mapping[str, Source]) -> list[str]:
-    """Licences of the sources behind some datasets: `source: licence, licence`, each named once."""
+    """Licences of the sources of some datasets: `source: licence, licence`, each named once."""
     found = dict.fromkeys(datasets[name].source for name in names)
     return [
         f"{source}: {', '.join(sorted({file.licence or 'none stated' for file in sources[source].files}))}"

@@ -1,4 +1,4 @@
-"""A restoration network as an ONNX graph that takes an image of any size (SAN's: of two pixels a side and more)."""
+"""A restoration network as an ONNX graph that takes an image of any size (SAN's: at least two pixels a side)."""
 
 import warnings
 from collections.abc import Mapping
@@ -18,17 +18,17 @@ from components.run.errors import InputError
 
 OPSET = 17
 _OPSET_OF_PROGRAMS = 18
-"""The oldest that torch's other exporter writes."""
+"""The oldest opset that torch's other exporter writes."""
 TOLERANCE = 1e-4
-"""Largest difference between graph and network, of values in [0, 1]: a fortieth of a level of 8 bits."""
+"""Largest difference allowed between graph and network, for values in [0, 1]: a fortieth of an 8-bit level."""
 
 _TRACED = (17, 23)
 _CHECKED = ((17, 23), (64, 64), (40, 31), (5, 70), (8, 3), (1, 1))
-"""Sizes to compare at: the one that the graph was traced at, then larger, smaller, narrow and tiny ones."""
+"""Sizes at which graph and network are compared: the traced one, then larger, smaller, narrow and tiny ones."""
 
 
 class AnySize(nn.Module):
-    """A network with its size rule inside: what `run_padded` does, by operations whose shapes follow the input's."""
+    """A network that includes its size rule: does what `run_padded` does, with shapes that follow the input's."""
 
     def __init__(self, network: Backbone) -> None:
         super().__init__()
@@ -48,26 +48,26 @@ class AnySize(nn.Module):
 
 
 def _padded(side: int, multiple: int, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Lines of an axis, continued to a multiple: mirrored (negative where there are too few), and the last repeated."""
+    """Indices along an axis, extended to a multiple: mirrored (negative if too few), and with the last one repeated."""
     whole = (side + multiple - 1) // multiple * multiple
     positions = torch.arange(whole, device=image.device)
     return (side - 1) - (positions - (side - 1)).abs(), positions.clamp(max=side - 1)
 
 
 def to_onnx(network: Backbone, facts: Mapping[str, str]) -> onnx.ModelProto:
-    """Turn a network into an ONNX graph with free height and width, and prove at several sizes that it is the same.
+    """Turn a network into an ONNX graph of any height and width, and verify at several sizes that both agree.
 
-    It is traced: of torch's two exporters the one that takes a tenth of the time. What a trace would get wrong, a
-    choice by the size of the input, shows in the proof. What can't be traced, such as SAN's crop of the middle, is
-    exported as a program by the other one.
+    It is traced, with the exporter of torch's two that takes a tenth of the time. What a trace would get wrong, a
+    choice that depends on the input's size, shows in the comparison. What can't be traced, such as SAN's crop of the
+    middle, is exported as a program by the other exporter.
 
     Args:
         network: in evaluation mode, on the CPU.
-        facts: what the file says of itself, `metadata_props`.
+        facts: what the file says about itself, `metadata_props`.
 
     Raises:
-        InputError: the network does something that ONNX has no word for, or the graph computes something else than the
-            network at one of the sizes.
+        InputError: the network does something that ONNX can't express, or the graph's result differs from the
+            network's at one of the sizes.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecation of the tracing exporter, and every `int` of a shape
@@ -76,11 +76,11 @@ def to_onnx(network: Backbone, facts: Mapping[str, str]) -> onnx.ModelProto:
         except _NO_GRAPH as error:
             try:
                 model = _program(network)
-            except _NO_GRAPH:  # which says less of the reason
+            except _NO_GRAPH:  # this error says less about the reason
                 reason = (str(error) or type(error).__name__).splitlines()[0]
                 raise InputError(f"{type(network).__name__}: has no ONNX graph: {reason}") from None
     least = network.smallest_in_onnx
-    rule = {SMALLEST: str(least), "size": f"{least} pixels a side and more"} if least > 1 else {}
+    rule = {SMALLEST: str(least), "size": f"at least {least} pixels a side"} if least > 1 else {}
     onnx.helper.set_model_props(model, dict(sorted({**facts, **rule}.items())))
     onnx.checker.check_model(model, full_check=True)
     _refuse_another(model, network)
@@ -88,7 +88,7 @@ def to_onnx(network: Backbone, facts: Mapping[str, str]) -> onnx.ModelProto:
 
 
 _NO_GRAPH = (torch.onnx.errors.OnnxExporterError, AssertionError, RuntimeError, TypeError)
-"""The last three are what torch raises where it can't trace an operation."""
+"""The last three are what torch raises if it can't trace an operation."""
 
 
 def _traced(network: Backbone) -> onnx.ModelProto:
@@ -108,7 +108,7 @@ def _traced(network: Backbone) -> onnx.ModelProto:
 
 
 def _program(network: Backbone) -> onnx.ModelProto:
-    """The graph of the other exporter, less what it writes about this machine: stack traces with their paths."""
+    """The graph of the other exporter, without what it writes about this machine: stack traces with their paths."""
     free = torch.export.Dim.DYNAMIC
     with torch.no_grad():
         program = torch.onnx.export(
@@ -127,7 +127,7 @@ def _program(network: Backbone) -> onnx.ModelProto:
         part.doc_string = ""
         del part.metadata_props[:]
     if b"stack_trace" in to_bytes(model):
-        raise TypeError("its graph has parts within parts, which tell of this machine")
+        raise TypeError("its graph has nested parts, which hold this machine's paths")
     return model
 
 
@@ -138,7 +138,7 @@ def to_bytes(model: onnx.ModelProto) -> bytes:
 
 
 def largest_difference(session: OnnxNetwork, network: Backbone, size: tuple[int, int]) -> float:
-    """Largest difference between graph and network on an image of that size; over the largest value, if above 1."""
+    """Largest difference between graph and network on an image of a size, relative to the largest value if above 1."""
     random = np.random.default_rng(0)
     image = torch.from_numpy(random.random((1, 3, *size), dtype=np.float32))
     with torch.inference_mode():
@@ -155,6 +155,6 @@ def _refuse_another(model: onnx.ModelProto, network: Backbone) -> None:
         if not difference <= TOLERANCE:
             raise InputError(
                 f"{type(network).__name__}: its ONNX graph differs from it by {difference:.2g} of 1 on "
-                f"{size[1]}x{size[0]} pixels, {TOLERANCE:g} is allowed. A trace keeps what Python decides or computes "
+                f"{size[1]}x{size[0]} pixels, {TOLERANCE:g} is allowed. A trace fixes what Python decides or computes "
                 "from the input's size: let the network's forward do it with tensors."
             )

@@ -1,4 +1,4 @@
-"""What a variant of a network loses, on the test images and by the task's protocol."""
+"""How much PSNR a variant of a network loses, on the test images and by the task's protocol."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -38,14 +38,14 @@ def measure_variants(
     """Measure several variants of one network on the test images.
 
     Args:
-        variants: networks by name; the first is what the others are compared with.
+        variants: networks by name; the others are compared with the first.
         entries: of the test split.
         raw: folder of fetched sources.
-        task: whose protocol measures.
+        task: its protocol measures.
 
     Returns:
-        `{variant: {dataset: {"psnr", "lost"}}}` in dB, means over the images, of three digits: what is behind them
-        may differ between processors.
+        `{variant: {dataset: {"psnr", "lost"}}}` in dB, means over the images, rounded to three decimals, because
+        further ones may differ between processors.
     """
     if not entries:
         raise InputError("the manifest lists no test image: name a dataset in the collection's test split.")
@@ -69,14 +69,14 @@ def measure_variants(
 
 
 def calibration_crops(entries: Sequence[Entry], raw: Path, task: Task, count: int, side: int) -> list[Degraded]:
-    """Crops of the degraded validation images in turn, each drawn by its own number.
+    """Crops of the degraded validation images, one image after another, each crop drawn by its number as the seed.
 
     Args:
         entries: of the validation split.
         raw: folder of fetched sources.
-        task: what degrades them.
-        count: how many.
-        side: of a crop, in degraded pixels; a smaller image is taken whole.
+        task: degrades them.
+        count: number of crops.
+        side: of a crop, in degraded pixels; a smaller image is used whole.
     """
     if not entries:
         raise InputError("the manifest lists no validation image: name a dataset in the collection's validation split.")

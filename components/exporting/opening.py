@@ -1,4 +1,4 @@
-"""A stored network, ready to restore images of any size, whatever kind of file holds it."""
+"""A stored network, ready to restore images of any size, whatever its file format."""
 
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +18,7 @@ class Restorer(Protocol):
     scale: int
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Restore an image of any size, on whatever device the network computes."""
+        """Restore an image of any size, on the network's device."""
         ...
 
 
@@ -26,7 +26,7 @@ class TorchNetwork:
     """A network of `components.backbones` with its weights.
 
     Args:
-        path: what `distill` or `train_teacher` stored.
+        path: file that `distill` or `train_teacher` stored.
         device: to compute on.
     """
 
@@ -44,9 +44,9 @@ def open_network(path: Path, device: str = "cpu", threads: int = 0) -> Restorer:
     """Open a network by its file's ending: `.safetensors` (torch) or `.onnx` (ONNX Runtime).
 
     Args:
-        path: what `distill`, `train_teacher` or `export` stored.
+        path: file that `distill`, `train_teacher` or `export` stored.
         device: `cpu` or `cuda`.
-        threads: of ONNX Runtime; 0 for one a core.
+        threads: of ONNX Runtime; 0 for one per core.
 
     Raises:
         InputError: there is no such file, it is of another kind or damaged, or there is no such device.
@@ -56,7 +56,7 @@ def open_network(path: Path, device: str = "cpu", threads: int = 0) -> Restorer:
     if path.suffix == ".onnx":
         return OnnxNetwork(path, threads, gpu=device == "cuda")
     if path.suffix != ".safetensors":
-        raise InputError(f"{path}: a network is a file .safetensors or .onnx.")
+        raise InputError(f"{path}: a network's file ends with .safetensors or .onnx.")
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("there is no GPU that torch can use: write --device cpu.")
     return TorchNetwork(path, torch.device(device))

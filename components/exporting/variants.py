@@ -1,4 +1,4 @@
-"""Smaller variants of a graph: weights and values of 16 bits, and convolutions on integers of 8 bits."""
+"""Smaller variants of a graph: one with 16-bit weights and values, and one with convolutions on 8-bit integers."""
 
 import logging
 import tempfile
@@ -16,10 +16,10 @@ from components.images.pixels import Degraded, to_float
 
 
 def halved(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph in half precision; what goes in and comes out stays float32.
+    """The graph in half precision; its input and output stay float32.
 
-    Half the file and half the memory where the hardware computes in it. ONNX Runtime's CPU kernels mostly do not: they
-    go back and forth, so there it is slower.
+    It halves the file, and also the memory on hardware that computes in half precision. Most of ONNX Runtime's CPU
+    kernels do not, and convert back and forth, so there it is slower.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -30,9 +30,9 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
 def quantised(model: onnx.ModelProto, crops: Sequence[Degraded]) -> onnx.ModelProto:
     """The graph with its convolutions on 8-bit integers.
 
-    Static: the range of every value is the smallest that holds what the calibration crops showed, and a black and a
-    white one beside them, without which an image brighter than all of them would be clipped. Weights have a scale for
-    each output channel, of 7 bits, since without VNNI the processor's 16-bit sums of products overflow at 8.
+    Quantisation is static: the range of every value is the smallest that holds all values from the calibration crops
+    and from a black and a white crop, without which an image brighter than all crops would be clipped. Weights have 7
+    bits, because without VNNI the processor's 16-bit sums of products overflow at 8, and a scale per output channel.
 
     Args:
         model: the graph.
@@ -65,7 +65,7 @@ def quantised(model: onnx.ModelProto, crops: Sequence[Degraded]) -> onnx.ModelPr
 
 
 class _Crops(CalibrationDataReader):  # type: ignore[misc]  # without types
-    """Calibration crops, one by one, as the graph takes them."""
+    """Calibration crops, one by one, as inputs of the graph."""
 
     def __init__(self, crops: Sequence[Degraded]) -> None:
         self._waiting = iter(crops)

@@ -1,1 +1,1 @@
-"""The parts of the report: what was found, the tables and pictures made of it, and the pages that show them."""
+"""The parts of the report: the findings, the tables and pictures made from them, and the pages that show them."""

@@ -1,4 +1,4 @@
-"""The report's charts: what each shows, and the same in words for those who can't see it."""
+"""The report's charts, each with a description in words for those who can't see it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _WIDTH = 460
 
 @dataclass(frozen=True)
 class CostChart:
-    """A measure over a cost on one test set; the page lets its reader choose one of each."""
+    """A measure over a cost on one test set; the page lets its reader choose both."""
 
     dataset: str
     measure: str
@@ -39,9 +39,9 @@ _COSTS: dict[str, tuple[str, Callable[[Contender], float | None], Callable[[floa
         lambda value: f"{whole(value)} parameters",
     ),
     "latency": (
-        "latency, ms a megapixel",
+        "latency, ms per megapixel",
         lambda one: one.seconds and 1000 * one.seconds,
-        lambda value: f"{milliseconds(value)} ms a megapixel",
+        lambda value: f"{milliseconds(value)} ms per megapixel",
     ),
 }
 
@@ -58,7 +58,7 @@ def cost_charts(findings: Findings) -> tuple[CostChart, ...]:
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the Pareto front by rising cost: those that no other point beats in quality at no more cost."""
+    """Indices of the Pareto front by rising cost: no other point has better quality at the same or lower cost."""
     order = sorted(range(len(points)), key=lambda index: (points[index][0], -points[index][1], index))
     kept: list[int] = []
     for index in order:
@@ -68,7 +68,7 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def validation_chart(findings: Findings) -> Picture | None:
-    """PSNR on the validation images over the training steps; None where nothing was trained."""
+    """PSNR on the validation images over the training steps; None if nothing was trained."""
     trained = [one for one in findings.contenders if one.validation.steps]
     if not trained:
         return None
@@ -101,7 +101,7 @@ def validation_chart(findings: Findings) -> Picture | None:
 
 
 def loss_charts(findings: Findings) -> tuple[tuple[str, tuple[tuple[str, Picture], ...]], ...]:
-    """For all that was trained, a small chart for each term: `(name, ((term, chart), ...))`."""
+    """For everything that was trained, a small chart of each loss term: `(name, ((term, chart), ...))`."""
     colours = {one.name: colour_of(findings, one) for one in findings.contenders}
     return tuple(
         (
@@ -134,7 +134,7 @@ def _cost_chart(findings: Findings, number: int, dataset: str, measure: str, cos
     names = ", ".join(networks[index][0].name for index in best)
     alt = (
         f"{measure} over {cost} on {dataset}. {baseline}: {write(floor)}; {'; '.join(told)}. "
-        f"Nothing is better at no more cost than: {names}."
+        f"Nothing is better at the same or lower cost than: {names}."
     )
     costs = [x for x, _ in points]
     return draw(
@@ -183,12 +183,12 @@ def _plain(value: float) -> str:
 
 
 def _size(names: int) -> tuple[int, int]:
-    """Width, and a height that has room for the names one above the other."""
+    """Width, and a height with room for all names, one above the other."""
     return _WIDTH, max(260, 90 + 14 * names)
 
 
 def colour_of(findings: Findings, contender: Contender) -> str:
-    """A student's colour; the teacher's is that of the letters."""
+    """A student's colour; the teacher has the colour of the text."""
     return SERIES[findings.students.index(contender) % len(SERIES)] if contender.role == "student" else INK
 
 

@@ -1,4 +1,4 @@
-"""What differs in every run, and so is no part of the page that DVC hashes: revision, hardware, time."""
+"""What differs in every run, and so is not part of the page that DVC hashes: revision, hardware, time."""
 
 from pydantic import Field
 
@@ -14,27 +14,27 @@ class Speed(Params):
 
 
 class RecordedCost(Params):
-    """What a file took on one machine for a megapixel, as `components.exporting.costs` measures it."""
+    """What a file took per megapixel on one machine, as `components.exporting.costs` measures it."""
 
     seconds_per_megapixel: float = Field(gt=0)
     megabytes_per_megapixel: float = Field(ge=0)
 
 
 class Loss(Params):
-    """PSNR of an exported file on a test set, and what it lost to the network that was trained, in dB."""
+    """PSNR of an exported file on a test set, and how far it is below the network as trained, in dB."""
 
     psnr: float
     lost: float
 
 
 class ExportFindings(Params):
-    """What `export` found of one student's files.
+    """What `export` measured of one student's files.
 
     Attributes:
         device: where they ran.
-        threads: with how many.
+        threads: number of threads that they used.
         student: sha256 of the student's weights.
-        networks: cost by file, of the teacher too.
+        networks: cost by file, including the teacher's.
         sizes: bytes by file.
         losses: by file and test set.
     """
@@ -48,7 +48,7 @@ class ExportFindings(Params):
 
 
 class Circumstances(Params):
-    """Where, when and from what a run was made, as far as it is known.
+    """Where, when and from what a run was made, as far as known.
 
     Attributes:
         revision: commit of the project.

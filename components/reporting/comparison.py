@@ -1,4 +1,4 @@
-"""Side by side: the chosen places as every network restores them, and how far each is from the clean image."""
+"""Side by side: the chosen places as restored by every network, and how far each is from the clean image."""
 
 import math
 from collections.abc import Sequence
@@ -25,10 +25,10 @@ class Panel:
     """One picture of a row.
 
     Attributes:
-        name: whose it is.
-        below: its PSNR, or what it is.
+        name: of the network, `degraded` or `clean`.
+        below: its PSNR, or what the picture is.
         picture: the place.
-        under: the error map, or for the degraded image where the place lies; None for the clean one.
+        under: the error map; for the degraded image, an overview of where the place lies; None for the clean one.
     """
 
     name: str
@@ -50,9 +50,9 @@ class Side:
     """All comparisons, and the one scale of their error maps.
 
     Attributes:
-        comparisons: one a place.
-        largest: levels of luma (of 219) from which on an error map is lightest.
-        scale: its colours.
+        comparisons: one per place.
+        largest: error, in levels of luma (of 219), from which an error map has its lightest colour.
+        scale: the colours of that scale.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -62,7 +62,7 @@ class Side:
 
 @dataclass(frozen=True)
 class _Cuts:
-    """A place cut out of everything."""
+    """A place cut out of all images."""
 
     place: Place
     degraded: Image
@@ -73,9 +73,9 @@ class _Cuts:
 
 
 def compare(findings: Findings, places: Sequence[Place], raw: Path) -> Side:
-    """Cut the places out of every image, and scale all error maps alike.
+    """Cut the places out of every image, and draw all error maps on one scale.
 
-    Error: absolute difference to the clean image in luma Y, 16..235. The common scale ends at the 99th percentile of
+    Error: absolute difference from the clean image in luma Y, 16..235. The common scale ends at the 99th percentile of
     all errors shown, rounded up to 5 levels, so that a few pixels do not darken the rest.
     """
     cuts = [_cut(findings, place, raw) for place in places]

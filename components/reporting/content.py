@@ -1,4 +1,4 @@
-"""What the report says, in its order: the page and its Markdown twin are two renderings of these values."""
+"""The content of the report, in order: the page and its Markdown twin are two renderings of these values."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +73,7 @@ class Content:
 
     @property
     def pictures(self) -> tuple[Picture, ...]:
-        """Every picture of the Markdown twin; the gallery's are the page's alone."""
+        """Every picture of the Markdown twin; only the page has the gallery's."""
         charts = [chart.picture for chart in self.costs]
         charts += [picture for _, picture in self.spectra]
         charts += [self.validation_chart] if self.validation_chart else []
@@ -142,34 +142,34 @@ def _guide(findings: Findings) -> tuple[str, ...]:
     told = "restores without any learning" if findings.task.scale > 1 else "is the degraded image as it is"
     networks = (
         f"{findings.baseline.name} {told}; the teacher is the large network that the students "
-        f"imitate. A method is worth its training where its student beats {findings.reference}, the same network "
+        f"imitate. A method is worth its training if its student beats {findings.reference}, the same network "
         "trained as long without it."
     )
     chance = (
         f"Every network was trained once, from one seed, and measured on {images} test images: a difference of a few "
         "hundredths of a dB may be chance."
     )
-    return (measures, networks, "Signs: + is better than the network compared with, \N{MINUS SIGN} is worse.", chance)
+    return (measures, networks, "Signs: + is better than the other network, \N{MINUS SIGN} is worse.", chance)
 
 
 def _published(findings: Findings) -> str:
-    """Where the published figures are from; empty where the table has none."""
+    """Source of the published figures; empty if the table has none."""
     if not any(published_columns(findings, dataset) for dataset in findings.sets):
         return ""
     source = findings.publication.source or "no source is stated"
-    return f"Published figures: {source}. They are of the networks, data and training of their authors."
+    return f"Published figures: {source}. They are for their authors' networks, data and training."
 
 
 def _fronts(findings: Findings) -> str:
     timed = any(one.seconds for one in findings.contenders)
     latency = (
-        "Latency is that of one machine."
+        "Latency was measured on one machine."
         if timed
-        else "Latency differs in every run: the command python -m pipeline page makes the page with it."
+        else "Latency differs in every run: the command python -m pipeline page makes this page with it."
     )
     return (
-        "The thin line is the Pareto front: no network is better at no more cost than those on it. FLOPs and "
-        f"parameters do not depend on a machine. {latency}"
+        "The thin line is the Pareto front: no network beats those on it at the same or lower cost. FLOPs and "
+        f"parameters do not depend on the machine. {latency}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Charts as SVG in the page's colours, drawn by hand: few bytes, equal ones each time, values to point at."""
+"""Charts as SVG in the page's colours, written directly: few bytes, the same every time, with values to point at."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -24,11 +24,11 @@ MARKERS = {
 _TEMPLATES = Path(__file__).with_name("templates")
 _LETTERS = 11.0
 _GAP = 13.0
-"""Between names one above the other."""
+"""Between names that stand one above the other."""
 _LETTER_WIDTH = 6.3
-"""Of an average letter; what is written is given room by it."""
+"""Of an average letter; the room for texts is computed from it."""
 _FEW = 120
-"""Values to point at on one curve: a longer one is drawn whole, and told at every n-th step."""
+"""Most values to point at on one curve: a longer one is drawn in full, but told only at every n-th step."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Axis:
         low: where it begins.
         high: where it ends; above `low`.
         write: a tick's value as text.
-        log: whether equal factors are equally far; then `low` is above 0.
-        ticks: about how many.
+        log: whether the axis is logarithmic; `low` is then above 0.
+        ticks: approximate number of ticks.
     """
 
     text: str
@@ -52,7 +52,7 @@ class Axis:
     ticks: int = 5
 
     def share(self, value: float) -> float:
-        """Where a value lies between `low` (0) and `high` (1)."""
+        """Position of a value between `low` (0) and `high` (1)."""
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
@@ -64,11 +64,11 @@ class Series:
 
     Attributes:
         name: written at the last point if `named`.
-        colour: of the style sheet.
+        colour: its name in the style sheet.
         points: x and y.
-        told: what is said of each point.
-        line: joins them: `solid`, `dashed`, or nothing.
-        marker: of `MARKERS`, or nothing.
+        told: text shown for each point.
+        line: between the points: `solid`, `dashed`, or empty for none.
+        marker: name in `MARKERS`, or empty for none.
         named: whether the name is written.
     """
 
@@ -109,7 +109,7 @@ class Chart:
 
 
 def around(values: Sequence[float], margin: float = 0.08) -> tuple[float, float]:
-    """The smallest and the largest of some values, and a margin beyond."""
+    """The smallest and the largest of some values, widened by a margin."""
     low, high = min(values), max(values)
     room = (high - low) * margin or abs(high) * 0.01 or 1.0
     return low - room, high + room
@@ -132,14 +132,14 @@ def draw(chart: Chart) -> Picture:
     size = f'viewBox="0 0 {chart.width} {chart.height}" width="{chart.width}" height="{chart.height}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" {size} role="img" aria-label="{escape(chart.alt)}">'
     style = "".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("colours.css", "chart.css"))
-    # A picture of its own brings its colours; inside the page it has the page's.
+    # As a file of its own, a picture brings its colours; inside the page it takes the page's.
     data = f"{head}<style>{style}svg{{background:var(--surface)}}</style>{''.join(parts)}</svg>\n"
     return Picture(f"{chart.file}.svg", data.encode(), chart.alt, chart.width, chart.height)
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """Where the chart's axes lie."""
+    """Position of the chart's axes."""
 
     chart: Chart
     left: float
@@ -230,7 +230,7 @@ def _hits(frame: _Frame, series: Series) -> str:
 
 
 def _names(frame: _Frame) -> str:
-    """The names right of their last points, one above the other where they are crowded."""
+    """The names to the right of their last points, moved apart where they are crowded."""
     named = [series for series in frame.chart.series if series.named and series.points]
     wanted = [frame.y(series.points[-1][1]) for series in named]
     free = spread(wanted, _GAP, frame.top + _LETTERS / 2, frame.bottom - _LETTERS / 2)
@@ -243,7 +243,7 @@ def _names(frame: _Frame) -> str:
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Move positions as far as they need to be a gap apart, in their order, between `low` and `high` if they fit."""
+    """Move positions so that they are a gap apart, in the same order, and between `low` and `high` if they fit."""
     order = sorted(range(len(wanted)), key=lambda index: (wanted[index], index))
     found = list(wanted)
     floor = low

@@ -1,11 +1,11 @@
-"""The files that `export` wrote, beside student and teacher as trained: size, loss and cost of each."""
+"""The files that `export` wrote, next to student and teacher as trained: size, loss and cost of each."""
 
 from components.reporting.circumstances import ExportFindings
 from components.reporting.findings import Findings
 from components.reporting.tables import Cell, Column, Table
 from components.reporting.wording import ABSENT, decibels, difference, milliseconds, whole
 
-# The file's name in the measurements of cost, in those of losses, and in words.
+# The file's name in the measured costs, in the measured losses, and in words.
 _STUDENT = (
     ("student_torch", "torch", "as trained"),
     ("student", "student", "ONNX"),
@@ -16,7 +16,7 @@ _TEACHER = (("teacher_torch", "as trained"), ("teacher", "ONNX"))
 
 
 def export_table(findings: Findings) -> Table | None:
-    """One row a file; None where nothing is known to be exported. The exports of former students are left out."""
+    """One row per file; None if no exports are known. Exports of earlier weights of a student are left out."""
     known = findings.circumstances.exports if findings.circumstances else {}
     exports = [
         (one.name, known[one.name])
@@ -29,7 +29,7 @@ def export_table(findings: Findings) -> Table | None:
     columns = [Column("", number=False), Column("bytes")]
     for name in sets:
         columns += [Column("PSNR", name), Column("vs trained", name)]
-    columns += [Column("ms", "a megapixel"), Column("MB", "a megapixel")]
+    columns += [Column("ms", "per megapixel"), Column("MB", "per megapixel")]
     rows = []
     for method, export in exports:
         for costed, lost, words in _STUDENT:
@@ -43,8 +43,8 @@ def export_table(findings: Findings) -> Table | None:
     rows += [(Cell(f"teacher, {words}"), *empty, *_cost(first, costed)) for costed, words in _TEACHER]
     machines = sorted({f"{export.device}, {export.threads} threads" for _, export in exports})
     caption = (
-        "What was exported: size of the file, PSNR and its difference to the network as trained, in dB, and time and "
-        f"memory for a megapixel of restored image, measured on: {'; '.join(machines)}."
+        "The exported files: size, PSNR and its difference from the network as trained, in dB, and time and memory "
+        f"per megapixel of restored image, measured on: {'; '.join(machines)}."
     )
     return Table(caption, tuple(columns), tuple(rows))
 

@@ -1,4 +1,4 @@
-"""What the report speaks of, as typed values: the networks compared, their scores, and the images that went in."""
+"""What the report is about, as typed values: the networks compared, their scores, and the images that went in."""
 
 import statistics
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ class Curve:
     """Values over training steps.
 
     Attributes:
-        steps: the steps, ascending; empty where nothing was trained.
+        steps: the steps, ascending; empty if nothing was trained.
         values: the values at these steps, by name.
     """
 
@@ -48,7 +48,7 @@ class Contender:
     """One way to restore the test images.
 
     Attributes:
-        name: of the baseline, the student's method, or `teacher`.
+        name: the baseline's name, the student's method, or `teacher`.
         role: which of the three it is.
         sets: its scores by test set.
         images: its scores by `dataset/name`.
@@ -58,7 +58,7 @@ class Contender:
         losses: terms of its loss, unweighted, and their weighted sum `total`.
         validation: its scores on the validation images.
         weights: sha256 of its file of weights; empty for the baseline.
-        seconds: of its time for a megapixel, where that was given.
+        seconds: that it takes per megapixel, if known.
     """
 
     name: str
@@ -81,13 +81,13 @@ class Contender:
 
 @dataclass(frozen=True)
 class EncoderFindings:
-    """The encoder and codebook that DCKD compares images in.
+    """The encoder and codebook in whose space DCKD compares images; what was measured is None if it was imported.
 
     Attributes:
         codes: size of the codebook.
-        codes_in_use: how many of them the validation images are coded with; None where it was imported.
-        perplexity: how many codes of equal use would be as varied; None where it was imported.
-        psnr: of its reconstruction of the validation images, RGB, dB; None where it was imported.
+        codes_in_use: number of codes that encode the validation images, or None.
+        perplexity: number of equally used codes that would be as varied, or None.
+        psnr: of its reconstruction of the validation images, RGB, dB, or None.
         losses: terms of its loss.
     """
 
@@ -100,7 +100,7 @@ class EncoderFindings:
 
 @dataclass(frozen=True)
 class FailedImage:
-    """An image that an expectation is not true of, and the value found instead."""
+    """An image that does not meet an expectation, and the value found instead."""
 
     file: str
     found: str
@@ -108,7 +108,7 @@ class FailedImage:
 
 @dataclass(frozen=True)
 class Expectation:
-    """One expectation of the images, and for how many of those checked it was not met."""
+    """One expectation of the images, how many were checked, and which of them failed."""
 
     expected: str
     checked: int
@@ -118,7 +118,7 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Origin:
-    """One fetched file: the name of its source, its URL, what its owner allows, and whom to name."""
+    """One fetched file: the name of its source, its URL, its licence, and the author to credit."""
 
     source: str
     url: str
@@ -129,22 +129,22 @@ class Origin:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that the report is made of.
+    """Everything that the report is made from.
 
     Attributes:
-        task_name: as params.yaml writes it.
+        task_name: as in params.yaml.
         task: the task with its protocol.
         sets: the test sets, in the order of the collection.
         contenders: baseline, students in the order of params, teacher.
-        reference: name of the student that differences are taken to.
+        reference: name of the student with which the others are compared.
         entries: every image that went in.
         sources: of each dataset.
         origins: of every file.
         expectations: what was expected of the images.
         encoder: how well the encoder reconstructs.
         publication: what was published for the same task.
-        recipes: what each network was trained by, `(name, ((key, value), ...))`.
-        circumstances: what differs in every run, where it was given.
+        recipes: params with which each network was trained, `(name, ((key, value), ...))`.
+        circumstances: what differs in every run, if given.
     """
 
     task_name: str
@@ -178,16 +178,16 @@ class Findings:
 
     @property
     def base(self) -> Contender:
-        """The student that differences are taken to."""
+        """The student with which the others are compared."""
         return next(student for student in self.students if student.name == self.reference)
 
     @property
     def worst_first(self) -> tuple[Entry, ...]:
-        """The test images, those first on which the students' mean PSNR is furthest below the teacher's."""
+        """The test images, sorted by how far the students' mean PSNR is below the teacher's, the largest gap first."""
         return tuple(sorted(self.tested, key=lambda entry: (-round(self.lost(entry.key), 9), entry.key)))
 
     def lost(self, key: str) -> float:
-        """By how many dB the students are below the teacher on one image, on average."""
+        """By how many dB the students are on average below the teacher on one image."""
         return self.teacher.images[key].psnr - statistics.fmean(one.images[key].psnr for one in self.students)
 
     @property

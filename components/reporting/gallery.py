@@ -1,4 +1,4 @@
-"""The gallery: test images whole, as every network restores them, for the page's viewer to lay over one another."""
+"""The gallery: whole test images as restored by every network, for the page's viewer to lay over one another."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ class Limits:
     """How much of a test set the page holds.
 
     Attributes:
-        images: at most so many.
-        side: larger images are cut to a window of so many clean pixels a side.
-        megabytes: no further image is taken where the page's pictures would be more.
+        images: largest number of images.
+        side: a larger image is cut to a window of this many clean pixels a side.
+        megabytes: no further image is taken once the page's pictures would exceed this.
     """
 
     images: int
@@ -30,7 +30,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class View:
-    """One version of an image: whose it is, its PSNR and SSIM on the whole image if it was measured, and its pixels."""
+    """One version of an image: its name, its PSNR and SSIM on the whole image if measured, and its pixels."""
 
     name: str
     psnr: str
@@ -44,7 +44,7 @@ class Shot:
 
     Attributes:
         key: `dataset/name`.
-        part: which part of it is shown, where that is not all.
+        part: which part of it is shown; empty if all of it.
         width: in clean pixels.
         height: likewise.
         views: degraded, baseline, students, teacher, clean.
@@ -59,14 +59,14 @@ class Shot:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The images, and by what rule they were taken."""
+    """The images, and the rule by which they were chosen."""
 
     shots: tuple[Shot, ...]
     rule: str
 
 
 def make_gallery(findings: Findings, limits: Limits, raw: Path) -> Gallery:
-    """Take test images by the rule, those first on which the students lost most against the teacher."""
+    """Choose test images by the rule, beginning with those on which the students lost most against the teacher."""
     shots: list[Shot] = []
     size = 0.0
     wanted = findings.worst_first[: limits.images]
@@ -92,7 +92,7 @@ def _rule(findings: Findings, shots: Sequence[Shot], limits: Limits) -> str:
     cut = ""
     if any(shot.part for shot in shots):
         cut = f"; an image of more than {limits.side} pixels a side is cut to where the networks differ most"
-    return f"{taken}{cut}. Pictures are WebP without loss: every pixel is the one that was measured."
+    return f"{taken}{cut}. Pictures are lossless WebP: every pixel is the one that was measured."
 
 
 def _shot(findings: Findings, entry: Entry, side: int, raw: Path, number: int) -> Shot:

@@ -1,4 +1,4 @@
-"""All inputs of the report, read into typed values; what is missing or does not fit together is named."""
+"""All inputs of the report, read into typed values; errors name what is missing or does not fit together."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ from components.tasks.task import Task
 
 Row = dict[str, str]
 Recipes = Mapping[str, Mapping[str, Any]]
-"""Sections of params.yaml that networks were trained by, by the name to show."""
+"""Sections of params.yaml with which networks were trained, by the name to show."""
 
 Declared = TypeVar("Declared", Dataset, Source)
 
@@ -52,7 +52,7 @@ def gather(
     manifest: Path,
     circumstances: Path | None = None,
 ) -> Findings:
-    """Read what the stages left.
+    """Read what the stages wrote.
 
     The folders are those of one task, as dvc.yaml lays them out: `<scores>/<method>/<seed>.json`,
     `<students>/<method>/<seed>/` and so on.
@@ -80,7 +80,7 @@ def gather(
         found = _json(path, "evaluate")
         if any(found[name] != checked[name] for name in ("teacher", "baseline")):
             raise InputError(
-                f"{path} was written beside another teacher than {scores / 'teacher.json'}: {_run('evaluate')}"
+                f"{path} was written with another teacher than {scores / 'teacher.json'}: {_run('evaluate')}"
             )
         contenders.append(
             Contender(
@@ -132,7 +132,7 @@ def gather(
 
 
 def _circumstances(path: Path | None, seed: int) -> Circumstances | None:
-    """What is known of the students of a seed, by their methods."""
+    """What is known about the students of one seed, by method."""
     if path is None:
         return None
     if not path.is_file():
@@ -150,7 +150,7 @@ def _seconds(about: Circumstances | None, name: str) -> float | None:
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """`{"a": {"b": 1}}` -> `("a.b", "1")`, sorted: DVC takes another order in params.yaml for the same params."""
+    """`{"a": {"b": 1}}` -> `("a.b", "1")`, sorted, because DVC ignores the order of keys in params.yaml."""
     for key, value in sorted(values.items()):
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{above}{key}.")

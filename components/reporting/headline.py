@@ -38,11 +38,11 @@ def _claim(findings: Findings, best: Contender) -> str:
     second = max(others, key=lambda student: student.psnr)
     between = distance(second.psnr - base.psnr)
     if not float(between):
-        return f"{second.name} makes no better student than {base.name}: it reaches {reached}, as that does."
+        return f"{second.name} makes no better student than {base.name}: both reach {reached}."
     if second.psnr > base.psnr:
         without = f"{base.name}, the same network trained without it"
         return f"{best.name} makes the best student: {reached}, {between} dB above {without}."
-    return f"No method beats {base.name}, which reaches {reached}; the next, {second.name}, is {between} dB below it."
+    return f"No method beats {base.name}, which reaches {reached}; {second.name}, the next best, is {between} dB below."
 
 
 def _kept(findings: Findings, best: Contender) -> str:

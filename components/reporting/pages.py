@@ -1,4 +1,4 @@
-"""The report's two renderings: one HTML page that holds all it shows, and Markdown beside its picture files."""
+"""The report's two renderings: one self-contained HTML page, and Markdown with separate picture files."""
 
 import base64
 import hashlib
@@ -13,7 +13,7 @@ from components.reporting.pictures import Picture
 from components.reporting.tables import Column, Table
 
 PICTURES = "pictures"
-"""Folder of the Markdown twin's pictures, beside it."""
+"""Folder of the Markdown twin's pictures, next to it."""
 
 SECTIONS = (
     ("scores", "Scores"),
@@ -29,17 +29,17 @@ SECTIONS = (
 """The page's anchors."""
 
 _MARKED = re.compile(r"[\\`*\[\]~|]|(?<![^\W_])_|_(?![^\W_])")
-"""What Markdown may take for a mark; an underscore inside a word it leaves alone."""
+"""What Markdown may take for markup; an underscore inside a word has no meaning."""
 
 
 class _Markdown(str):
-    """Text that is Markdown already."""
+    """Text that is already Markdown."""
 
     __slots__ = ()
 
 
 def html_page(content: Content) -> str:
-    """Render the page: style, charts and pictures are inside, and nothing is loaded."""
+    """Render the page, which contains style, charts and pictures, so that it loads nothing."""
     environment = _environment(autoescape=True, finalize=None)
     environment.filters |= {"minus": _minus, "breakable": _breakable}
     script, _, _ = environment.loader.get_source(environment, "page.js")  # type: ignore[union-attr]
@@ -52,14 +52,14 @@ def html_page(content: Content) -> str:
 
 
 def markdown_page(content: Content) -> str:
-    """Render the same as Markdown, whose pictures lie in the folder `pictures` beside it."""
+    """Render the same as Markdown, with its pictures in the folder `pictures` next to it."""
     environment = _environment(autoescape=False, finalize=_escaped)
     environment.filters |= {"table": _table, "image": _image}
     return environment.get_template("report.md.j2").render(content=content)
 
 
 def _environment(**settings: Any) -> Environment:
-    # Quarrels with the rule S701: Markdown has no autoescape, its values are escaped by `finalize`.
+    # Rule S701 does not apply: Markdown has no autoescape, and `finalize` escapes its values.
     return Environment(  # noqa: S701
         loader=PackageLoader("components.reporting"),
         undefined=StrictUndefined,
@@ -71,7 +71,7 @@ def _environment(**settings: Any) -> Environment:
 
 
 def _minus(text: str) -> str:
-    """A sign as wide as the plus, where a number begins with a hyphen."""
+    """Replace the hyphen before a number by a minus sign, which is as wide as the plus."""
     return re.sub(r"^-(?=\d)", "\N{MINUS SIGN}", text)
 
 

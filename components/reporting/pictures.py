@@ -1,4 +1,4 @@
-"""Pictures as bytes: for the page they become part of it, for the Markdown twin files beside it."""
+"""Pictures as bytes: embedded in the page, and separate files for the Markdown twin."""
 
 import base64
 import io
@@ -40,17 +40,17 @@ class Picture:
 
     @property
     def uri(self) -> str:
-        """The picture as an address that holds it, so that nothing is loaded."""
+        """The picture as a data URI, so that the page loads nothing."""
         return f"data:{_TYPES[PurePath(self.file).suffix]};base64,{base64.b64encode(self.data).decode()}"
 
     @property
     def drawing(self) -> Markup:
-        """A chart as an element of the page, whose colours it takes."""
+        """A chart as an element that takes the page's colours."""
         return Markup(_STYLE.sub("", self.data.decode()))  # noqa: S704 - drawn here, every text in it escaped
 
 
 def whole_photograph(file: str, image: Image, alt: str) -> Picture:
-    """Encode `H W 3` RGB as WebP without loss, a quarter smaller than PNG."""
+    """Encode `H W 3` RGB as lossless WebP, a quarter smaller than PNG."""
     buffer = io.BytesIO()
     PillowImage.fromarray(image).save(buffer, format="WEBP", lossless=True, quality=60, method=4)
     return Picture(file, buffer.getvalue(), alt, image.shape[1], image.shape[0])
@@ -62,7 +62,7 @@ def photograph(file: str, image: Image, alt: str) -> Picture:
 
 
 def error_map(file: str, error: NDArray[np.float64], largest: float, alt: str) -> Picture:
-    """Encode errors `H W` by colour, from 0 (black) to `largest` and more (light yellow)."""
+    """Encode errors `H W` as colours, from 0 (black) to `largest` or more (light yellow)."""
     levels = np.rint(np.clip(error / largest, 0, 1) * 255).astype(np.uint8)
     coloured = PillowImage.fromarray(levels)
     coloured.putpalette(_COLOURS)
@@ -73,7 +73,7 @@ def error_scale(file: str, largest: float) -> Picture:
     """The colours of the error maps, from 0 at the left to `largest` at the right."""
     levels = np.tile(np.linspace(0, largest, 256), (8, 1))
     return error_map(
-        file, levels, largest, f"Colours from black (0) over purple and orange to light yellow ({largest:g})"
+        file, levels, largest, f"Colours from black (0) through purple and orange to light yellow ({largest:g})"
     )
 
 

@@ -18,8 +18,8 @@ from components.tasks.evaluation import read_pair
 from components.tasks.task import Image
 
 RULE = (
-    "Places are chosen by rule: at each pixel, the largest luma of the students and the teacher minus the smallest; "
-    "the squares in which the mean of that is largest, at first one from each image, none overlapping another."
+    "Places are chosen by rule: the spread at a pixel is the largest luma of the students and the teacher minus the "
+    "smallest; the squares with the largest mean spread are shown, first one from each image, none overlapping another."
 )
 
 
@@ -29,9 +29,9 @@ class Place:
 
     Attributes:
         entry: the image.
-        top: first row, in clean pixels; a multiple of the scale, as `left` and `side` are.
+        top: first row, in clean pixels; all four numbers are multiples of the scale.
         left: first column.
-        height: rows; less than asked for only where the image is smaller.
+        height: rows; fewer than requested only if the image is smaller.
         width: columns.
         difference: mean over the square of the largest minus the smallest luma.
     """
@@ -62,7 +62,7 @@ class Place:
 def choose_places(findings: Findings, count: int, side: int, entries: Iterable[Entry]) -> list[Place]:
     """Choose `count` squares of `side` pixels from the test images `entries`, by `RULE`.
 
-    Candidates lie a quarter of their side apart. Of equal ones the first image, then the upper, then the left one wins.
+    Candidates lie a quarter of their side apart. Ties go to the first image, then to the upper, then to the left one.
     """
     networks = (*findings.students, findings.teacher)
     by_image = [_best_of(entry, networks, findings.task.scale, count, side) for entry in entries]
@@ -101,7 +101,7 @@ def _starts(length: int, side: int, step: int, scale: int) -> list[int]:
 
 
 def _sum(sums: NDArray[np.float64], top: int, left: int, height: int, width: int) -> float:
-    """Sum over a rectangle from the sums over all rectangles that begin at the origin."""
+    """Sum over a rectangle, from the sums over all rectangles that begin at the origin."""
     bottom, right = top + height, left + width
     return float(sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left])
 
@@ -112,7 +112,7 @@ def read_restored(contender: Contender, entry: Entry) -> Image:
 
 
 def read_clean(findings: Findings, entry: Entry, raw: Path) -> tuple[Image, Image]:
-    """Degraded and clean image; the clean one cut to the size of the restored ones."""
+    """Degraded and clean image, the clean one cut to the size of the restored ones."""
     degraded, clean = read_pair(entry, raw, findings.task)
     height, width = (length * findings.task.scale for length in degraded.shape[:2])
     return to_bytes(degraded), clean[:height, :width]

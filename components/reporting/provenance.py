@@ -1,4 +1,4 @@
-"""Tables of what went in: the sets, the files and their owners, and what was expected of the images."""
+"""Tables of what went in: the datasets, the files and their authors, and what was expected of the images."""
 
 from itertools import groupby
 
@@ -9,7 +9,7 @@ from components.reporting.wording import decibels, short, whole
 
 
 def dataset_table(findings: Findings) -> Table:
-    """Sets by split: how many images of what size, and where they come from."""
+    """Datasets by split: number and size of their images, and where they come from."""
     order = {"training": 0, "validation": 1, "test": 2}
     entries = sorted(findings.entries, key=lambda entry: (order[entry.split], entry.dataset))
     rows = []
@@ -55,11 +55,11 @@ def origin_table(findings: Findings) -> Table:
         )
         for origin in findings.origins
     )
-    return Table("The files they come from; the first 12 digits of the checksum they were verified by.", columns, rows)
+    return Table("The fetched files, with the first 12 digits of the checksum that verified each.", columns, rows)
 
 
 def expectation_table(findings: Findings) -> Table:
-    """What was expected of the images, and of how many it is true."""
+    """What was expected of the images, and how many failed."""
     rows = []
     for one in findings.expectations:
         failed = len(one.failures)
@@ -73,7 +73,7 @@ def expectation_table(findings: Findings) -> Table:
 
 
 def network_table(findings: Findings) -> Table:
-    """Every network: what it is, how long it was trained, and the hash of its weights."""
+    """Every network: its backbone, how long it was trained, and the hash of its weights."""
     rows = tuple(
         (
             Cell(one.name),
@@ -89,26 +89,26 @@ def network_table(findings: Findings) -> Table:
         Column("steps"),
         Column("sha256", number=False),
     )
-    return Table("The networks; the first 16 digits of the checksum of their weights.", columns, rows)
+    return Table("The networks, with the first 16 digits of their weights' checksum.", columns, rows)
 
 
 def recipe_table(findings: Findings) -> Table:
-    """What each network was trained by: the values of params.yaml."""
+    """The values of params.yaml with which each network was trained."""
     rows = tuple(
         (Cell(name), Cell(", ".join(f"{key} {value}" for key, value in values)))
         for name, values in findings.recipes
         if values
     )
     columns = (Column("section", number=False), Column("values", number=False))
-    return Table("What they were trained by, seeds among it, as params.yaml has it.", columns, rows)
+    return Table("The values of params.yaml that they were trained with, including seeds.", columns, rows)
 
 
 def circumstances_sentences(findings: Findings) -> tuple[str, ...]:
-    """Revision, lock, hardware and time as far as they were given; else why they are not there."""
+    """Revision, lock, hardware and time as far as given; otherwise why they are missing."""
     about = findings.circumstances
     if about is None:
         absent = (
-            "Revision, hardware, latency and durations are not on this page, since they differ from run to run and "
+            "Revision, hardware, latency and durations are not on this page, because they differ from run to run and "
             "equal inputs make equal pages. The command python -m pipeline page makes the same page with them."
         )
         return (absent,)
@@ -127,8 +127,8 @@ def circumstances_sentences(findings: Findings) -> tuple[str, ...]:
     if about.durations:
         took = ", ".join(f"{stage} {whole(seconds)} s" for stage, seconds in sorted(about.durations.items()))
         said.append(
-            "Durations, of each stage when it last ran on this machine (of a training that was broken off, its last "
-            f"part): {took}."
+            "Durations of each stage's last run on this machine (only the last part of an interrupted training): "
+            f"{took}."
         )
     else:
         said.append("Durations: not recorded.")
@@ -139,11 +139,9 @@ def encoder_sentence(findings: Findings) -> str:
     """How well the encoder reconstructs, and how much of its codebook it uses."""
     encoder = findings.encoder
     if encoder.psnr is None or encoder.codes_in_use is None or encoder.perplexity is None:
-        return (
-            f"Imported, with {whole(encoder.codes)} codes; its decoder is not part of it, so it was not measured here."
-        )
+        return f"Imported, with {whole(encoder.codes)} codes but without its decoder, so it was not measured here."
     return (
-        f"Trained here: it reconstructs the validation images with {decibels(encoder.psnr)} dB (RGB) and codes them "
+        f"Trained here: it reconstructs the validation images at {decibels(encoder.psnr)} dB (RGB) and encodes them "
         f"with {whole(encoder.codes_in_use)} of its {whole(encoder.codes)} codes (perplexity {encoder.perplexity:.1f})."
     )
 

@@ -1,4 +1,4 @@
-"""Published figures of a task, to stand beside the measured ones."""
+"""Published figures of a task, shown next to the measured ones."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from components.run.params import Params
 
 
 class Figure(Params):
-    """One row of a published table on one test set: PSNR in dB and, where it is given, SSIM."""
+    """One row of a published table for one test set: PSNR in dB and, if given, SSIM."""
 
     psnr: float
     ssim: float | None = None
@@ -17,8 +17,8 @@ class Publication(Params):
 
     Attributes:
         source: the paper and its table, in words.
-        sets: figures by test set and by method; `teacher` and the baseline's name may stand among the methods. Sets and
-            methods that the report does not show are left out.
+        sets: figures by test set and method; the methods may include `teacher` and the baseline's name. Sets and
+            methods that the report does not show are ignored.
     """
 
     source: str = ""

@@ -1,4 +1,4 @@
-"""What the students lost against their teacher, by image and by frequency: tables and charts of it."""
+"""Tables and charts of what the students lost against their teacher, by image and by frequency."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,19 +13,19 @@ from components.reporting.wording import ABSENT, decibels, difference, levels
 
 FORMULA = (
     "For two images A and B in luma, the power of their difference at the frequency f is "
-    "P(f) = |F(A - B)(f)|² / (HW)², F being the discrete Fourier transform and f in cycles a pixel; over all f it adds "
-    "up to the mean squared error. "
-    "A band takes all directions together and is the mean over the test images. "
+    "P(f) = |F(A - B)(f)|² / (HW)², where F is the discrete Fourier transform and f is in cycles per pixel; its sum "
+    "over all f is the mean squared error. "
+    "A band combines all directions, and is averaged over the test images. "
     "Against the teacher: 10 log10 of P(teacher - clean) over P(student - clean), in dB; below 0 the student lost."
 )
 _BAND_NAMES = ("coarse, under 1/16", "1/16 to 1/8", "1/8 to 1/4", "fine, over 1/4")
 
 
 def band_table(findings: Findings, spectra: Mapping[str, Spectrum]) -> Table:
-    """Each student by band: what it lost against the teacher, its error, and its distance to the teacher."""
+    """Each student by band: what it lost against the teacher, its error, and its distance from the teacher."""
     teacher = spectra[findings.teacher.name].bands
     columns = [Column("", number=False)]
-    for group in ("against the teacher, dB", "error, levels", "distance to the teacher, levels"):
+    for group in ("against the teacher, dB", "error, levels", "distance from the teacher, levels"):
         columns += [Column(name, group) for name in _BAND_NAMES]
     rows = []
     for one in (*findings.students, findings.teacher):
@@ -36,15 +36,15 @@ def band_table(findings: Findings, spectra: Mapping[str, Spectrum]) -> Table:
         cells += [Cell(levels(math.sqrt(power))) for power in (*found.bands, *found.to_teacher)]
         rows.append(tuple(cells))
     caption = (
-        "By band of frequencies, in cycles a pixel: by how many dB a student is better (+) or worse (\N{MINUS SIGN}) "
-        "than its teacher; the root of the mean squared error, in levels of luma; and that of its distance to the "
+        "By band of frequencies, in cycles per pixel: by how many dB a student is better (+) or worse (\N{MINUS SIGN}) "
+        "than its teacher; its root mean squared error, in levels of luma; and the same for its distance from the "
         "teacher."
     )
     return Table(caption, tuple(columns), tuple(rows))
 
 
 def spectrum_charts(findings: Findings, spectra: Mapping[str, Spectrum]) -> tuple[tuple[str, Picture], ...]:
-    """Over frequency: each student against its teacher in dB, and how far it is from it beside that one's error."""
+    """Over frequency: each student against its teacher in dB, and its distance from the teacher in dB."""
     teacher = spectra[findings.teacher.name]
     lost = {
         one.name: [_ratio(*pair) for pair in zip(teacher.rings, spectra[one.name].rings, strict=True)]
@@ -55,7 +55,7 @@ def spectrum_charts(findings: Findings, spectra: Mapping[str, Spectrum]) -> tupl
     charts = []
     for file, text, title, curves, reference in (
         ("spectrum_lost", "dB", "Students against the teacher: below 0 is lost", lost, [0.0] * RINGS),
-        ("spectrum_far", "power, dB", "Distance to the teacher, and the teacher's own error (dashed)", far, own),
+        ("spectrum_far", "power, dB", "Distance from the teacher, and the teacher's own error (dashed)", far, own),
     ):
         if all(value is None for curve in curves.values() for value in curve):
             continue
@@ -69,7 +69,7 @@ def spectrum_charts(findings: Findings, spectra: Mapping[str, Spectrum]) -> tupl
                 f"{title}, over frequency. {told}.",
                 460,
                 max(250, 80 + 14 * len(drawn)),
-                Axis("frequency, cycles a pixel", 0, 0.5, lambda value: f"{value:g}"),
+                Axis("frequency, cycles per pixel", 0, 0.5, lambda value: f"{value:g}"),
                 Axis(text, *around([y for one in drawn for _, y in one.points]), lambda value: f"{value:.6g}"),
                 drawn,
             )
@@ -79,14 +79,14 @@ def spectrum_charts(findings: Findings, spectra: Mapping[str, Spectrum]) -> tupl
 
 
 def lost_table(findings: Findings) -> Table:
-    """PSNR of each student minus the teacher's on each image; the image that lost most comes first."""
+    """PSNR of each student minus the teacher's on each image; the image with the largest loss comes first."""
     columns = (Column("image", number=False), *(Column(one.name) for one in findings.students), Column("teacher, PSNR"))
     rows = []
     for entry in findings.worst_first:
         teacher = findings.teacher.images[entry.key].psnr
         lost = [_against(one.images[entry.key].psnr - teacher) for one in findings.students]
         rows.append((Cell(entry.key), *lost, Cell(decibels(teacher))))
-    caption = "PSNR of each student minus its teacher's on an image, dB; where the students lost most comes first."
+    caption = "PSNR of each student minus its teacher's, in dB; the image on which the students lost most comes first."
     return Table(caption, columns, tuple(rows))
 
 
@@ -108,7 +108,7 @@ def _level(power: float) -> float | None:
 def _curve(name: str, colour: str, values: Sequence[float | None], line: str) -> Series:
     middles = [(ring + 0.5) / (2 * RINGS) for ring in range(RINGS)]
     points = tuple((x, y) for x, y in zip(middles, values, strict=True) if y is not None)
-    told = tuple(f"{name}, {x:.3f} cycles a pixel: {difference(y)} dB" for x, y in points)
+    told = tuple(f"{name}, {x:.3f} cycles per pixel: {difference(y)} dB" for x, y in points)
     return Series(name, colour, points, told, line=line)
 
 

@@ -1,11 +1,11 @@
 """What a student lost against its teacher, by frequency: radially averaged spectra of errors.
 
-For two images A and B in luma, `H W`, 16..235, the power of their difference at the frequency f, in cycles a pixel, is
+For two images A and B in luma, `H W`, 16..235, the power of their difference at frequency f, in cycles per pixel, is
 
     P(f) = |F(A - B)(f)|^2 / (H W)^2,
 
-F being the discrete Fourier transform, so that the sum over all f is the mean squared error (Parseval). A band holds
-all f whose length |f| lies between its ends, whatever their direction; its power is the sum, its root a distance in
+where F is the discrete Fourier transform, so that the sum over all f is the mean squared error (Parseval). A band holds
+all f whose length |f| lies between its ends, in any direction; its power is their sum, whose root is a distance in
 levels of luma. The spectra of a set are the means over its images.
 """
 
@@ -22,22 +22,22 @@ from components.reporting.places import read_restored
 from components.tasks.task import Image
 
 BANDS = (0.0, 1 / 16, 1 / 8, 1 / 4, 1.0)
-"""Ends of the bands in cycles a pixel; the last one reaches to the corners, at 0.71."""
+"""Ends of the bands in cycles per pixel; the last band reaches the corners, at 0.71."""
 RINGS = 24
-"""Rings of the curves, from 0 to the 0.5 cycles of the finest stripes along an axis."""
+"""Rings of the curves, from 0 to 0.5 cycles per pixel, the finest stripes along an axis."""
 
 Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Error of one network, mean over the test images.
+    """Error of one network, as the mean over the test images.
 
     Attributes:
-        bands: power of its distance to the clean image by band, squared levels.
-        to_teacher: the same of its distance to the teacher's image.
-        rings: mean power at one frequency by ring, of its distance to the clean image; 0 in a ring that no image has.
-        rings_to_teacher: the same to the teacher's image.
+        bands: power of its difference from the clean image by band, in squared levels.
+        to_teacher: the same for its difference from the teacher's image.
+        rings: mean power density by ring, of its difference from the clean image; 0 if no image has frequencies there.
+        rings_to_teacher: the same for its difference from the teacher's image.
     """
 
     bands: tuple[float, ...]
@@ -53,8 +53,8 @@ def spectra(
 
     Args:
         findings: the networks and where their images lie.
-        entries: the test images to take.
-        read_original: the clean image of an entry, as large as the restored ones.
+        entries: the test images to use.
+        read_original: reads the clean image of an entry, in the size of the restored ones.
     """
     networks: tuple[Contender, ...] = (*findings.students, findings.teacher)
     found: dict[str, list[tuple[Values, ...]]] = {one.name: [] for one in networks}
@@ -75,7 +75,7 @@ def radial(difference: Values) -> tuple[Values, Values]:
     ends = np.linspace(0, 0.5, RINGS + 1)
     counts, _ = np.histogram(length, ends)
     rings, _ = np.histogram(length, ends, weights=power.ravel())
-    # Times the number of pixels: a density, which does not depend on how large the image is.
+    # Times the number of pixels: a density, which does not depend on the image's size.
     return bands, rings / np.maximum(counts, 1) * height * width
 
 

@@ -1,4 +1,4 @@
-"""The scores as plain text for the terminal: at most 100 columns, ASCII wherever the names are."""
+"""The scores as plain text for the terminal: at most 100 columns, and ASCII if the names are."""
 
 import textwrap
 
@@ -12,7 +12,7 @@ _LONGEST_NAME, _LONGEST_NUMBER = 40, 14
 
 
 def summary(findings: Findings) -> str:
-    """A block of aligned rows for each test set, then the result in a sentence."""
+    """A block of aligned rows for each test set, followed by the result in a sentence."""
     head = ("method", "PSNR", "SSIM", f"vs {findings.reference}", "vs teacher", "parameters")
     blocks = []
     for dataset in findings.sets:

@@ -21,7 +21,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell and what its colour says; its text says it too."""
+    """One cell and its colour, which adds nothing to what its text says."""
 
     text: str
     tone: Tone = ""
@@ -43,7 +43,7 @@ class Table:
 
     @property
     def groups(self) -> tuple[tuple[str, int], ...]:
-        """Each group of neighbouring columns after the first and how many they are; empty if no column has one."""
+        """Groups of neighbouring columns after the first, and how many columns each has; empty if there is no group."""
         runs: list[tuple[str, int]] = []
         for column in self.columns[1:]:
             if runs and runs[-1][0] == column.group:
@@ -54,7 +54,7 @@ class Table:
 
 
 def score_table(findings: Findings) -> Table:
-    """Baseline, students and teacher on every set, their differences to reference and teacher, and their cost."""
+    """Baseline, students and teacher on every set, their differences from reference and teacher, and their cost."""
     columns = [Column("", number=False)]
     for dataset in findings.sets:
         texts = ("PSNR", "SSIM", f"vs {findings.reference}", "vs teacher", *published_columns(findings, dataset))
@@ -81,7 +81,7 @@ def score_table(findings: Findings) -> Table:
 
 
 def score_cells(findings: Findings, contender: Contender, dataset: str) -> list[Cell]:
-    """PSNR, SSIM and the differences to reference and teacher on one set."""
+    """PSNR, SSIM and the differences from reference and teacher on one set."""
     quality = contender.sets[dataset]
     rivals = [one.sets[dataset] for one in _rivals(findings, contender)]
     return [
@@ -110,7 +110,7 @@ def _published_cells(findings: Findings, contender: Contender, dataset: str) -> 
 
 
 def image_table(findings: Findings) -> Table:
-    """PSNR and SSIM of every test image, those first on which the students lost most against the teacher."""
+    """PSNR and SSIM of every test image, beginning with those on which the students lost most against the teacher."""
     columns = [Column("image", number=False)]
     for measure in ("PSNR", "SSIM"):
         columns += [Column(contender.name, measure) for contender in findings.contenders]
@@ -154,19 +154,19 @@ def loss_table(findings: Findings) -> Table:
 
 
 def loss_curves(findings: Findings) -> tuple[tuple[str, Curve], ...]:
-    """Losses of all that was trained: students, teacher, encoder."""
+    """Losses of everything that was trained: students, teacher, encoder."""
     named = [(contender.name, contender.losses) for contender in findings.contenders]
     return tuple((name, curve) for name, curve in [*named, ("encoder", findings.encoder.losses)] if curve.steps)
 
 
 def shown_terms(curve: Curve) -> dict[str, tuple[float, ...]]:
-    """The terms of a loss; their sum only where there are several."""
+    """The terms of a loss, and their sum if there are several."""
     terms = {name: values for name, values in curve.values.items() if name != "total"}
     return dict(curve.values) if len(terms) > 1 else terms
 
 
 def _quality_cells(quality: Quality, rivals: Sequence[Quality]) -> tuple[Cell, Cell]:
-    """PSNR and SSIM, marked where no rival's is better by what is shown of it; without rivals, nothing is."""
+    """PSNR and SSIM, each marked as best if no rival's displayed value is better; never marked without rivals."""
     return (
         _marked(decibels(quality.psnr), [decibels(one.psnr) for one in rivals]),
         _marked(similarity(quality.ssim), [similarity(one.ssim) for one in rivals]),
@@ -178,7 +178,7 @@ def _marked(text: str, rivals: Sequence[str]) -> Cell:
 
 
 def _rivals(findings: Findings, contender: Contender) -> tuple[Contender, ...]:
-    """The other students; nobody where it is no student."""
+    """The other students; none if the contender is not a student."""
     if contender.role != "student":
         return ()
     return tuple(student for student in findings.students if student is not contender)

@@ -1,4 +1,4 @@
-"""Numbers as words: the one place that rounds them, so that page, Markdown and terminal never differ."""
+"""Numbers as text: the only place that rounds them, so that page, Markdown and terminal never differ."""
 
 ABSENT = "\N{EN DASH}"
 
@@ -14,7 +14,7 @@ def similarity(value: float) -> str:
 
 
 def difference(value: float) -> str:
-    """Signed difference in dB: two decimals, three under 0.01, no sign where nothing is left of it."""
+    """Signed difference in dB: two decimals, three under 0.01, no sign if it rounds to zero."""
     text = f"{value:+.2f}" if abs(value) >= 0.01 else f"{value:+.3f}"
     return text if float(text) else "0.000"
 
@@ -56,5 +56,5 @@ def milliseconds(value: float) -> str:
 
 
 def levels(value: float) -> str:
-    """A distance of luma in levels, with three decimals."""
+    """A distance in levels of luma, with three decimals."""
     return f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""What trains MTKD's aggregator."""
+"""The loss that trains MTKD's aggregator."""
 
 from typing import ClassVar
 
@@ -17,7 +17,7 @@ class Aggregation(Method[Aggregator]):
 
     Args:
         teacher_ensemble: the frozen teachers, in the order that the aggregator learns.
-        to_clean: the recipe's distance where it is another than L1.
+        to_clean: the distance of `reconstruction`, from the recipe.
     """
 
     terms: ClassVar[frozenset[str]] = frozenset({"reconstruction"})

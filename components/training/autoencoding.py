@@ -1,4 +1,4 @@
-"""Losses of the VQ autoencoder, and the reseeding of codes that nothing uses."""
+"""Losses of the VQ autoencoder, and the reseeding of unused codes."""
 
 from collections.abc import Callable
 from typing import ClassVar
@@ -18,21 +18,21 @@ from components.run.errors import InputError
 from components.training.loop import Row
 
 RESEED_EVERY = 50
-"""Steps after which codes that were not chosen once are moved onto encoded patches (ours)."""
+"""Steps after which codes that were never chosen are moved onto encoded patches (ours)."""
 
 
 class Autoencoding(Method[VqAutoencoder]):
     """Reconstruction, codebook and commitment losses of VQ-VAE (equation 3) on clean crops.
 
     `reconstruction = mean|D(q(E(y))) - y|`, `codebook = mean (sg[z] - e)^2`, `commitment = mean (z - sg[e])^2`.
-    Gradient alone leaves most codes unused, so unused ones are reseeded with vectors of the current batch (ours), in
-    the first half of the training: the decoder has to learn what a moved code means.
+    Gradients alone leave most codes unused, so unused ones are reseeded with vectors of the current batch (ours), but
+    only in the first half of the training, because the decoder has to learn what a moved code means.
 
     Args:
         autoencoder: the network that will be trained.
         steps: of the training.
         seed: of the run.
-        to_clean: the recipe's distance of `reconstruction` where it is another than L1.
+        to_clean: the distance of `reconstruction`, from the recipe.
     """
 
     terms: ClassVar[frozenset[str]] = frozenset({"reconstruction", "codebook", "commitment"})
@@ -74,11 +74,11 @@ class Autoencoding(Method[VqAutoencoder]):
 def reconstruction_on(store: Store, side: int) -> Callable[[VqAutoencoder], Row]:
     """Measure an autoencoder on the store's validation images: RGB PSNR, codes in use, and their perplexity.
 
-    The images are cut to squares of `side` pixels, the size it is trained on and used at: its normalisation and its
-    attention look at the whole input, so that another size is another network.
+    The images are cut into squares of `side` pixels, the size of its training and use: normalisation and attention
+    see the whole input, so that at another size it is in effect another network.
 
     Raises:
-        InputError: an image is smaller than that.
+        InputError: an image is smaller than such a square.
     """
     records = store.records("validation")
     for record in records:
@@ -111,7 +111,7 @@ def reconstruction_on(store: Store, side: int) -> Callable[[VqAutoencoder], Row]
 
 
 def _squares(image: Image, side: int) -> Image:
-    """`H W 3` -> `n side side 3`; what is left over on the right and below is dropped."""
+    """`H W 3` -> `n side side 3`; the remainder on the right and below is dropped."""
     rows, columns = (length // side for length in image.shape[:2])
     cut = image[: rows * side, : columns * side].reshape(rows, side, columns, side, 3)
     return cut.transpose(0, 2, 1, 3, 4).reshape(-1, side, side, 3)

@@ -1,4 +1,4 @@
-"""Checkpoints: a killed training goes on where it stood, to the same final bytes."""
+"""Checkpoints: a killed training resumes where it stopped, and ends with the same bytes."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ Identity = Mapping[str, str]
 
 
 def identity_of(values: Mapping[str, BaseModel], files: Iterable[Path], modules: Iterable[str]) -> dict[str, str]:
-    """What a training depends on: params, input files, the code that it runs, and torch.
+    """Everything that a training depends on: params, input files, the code that it runs, and torch.
 
     Args:
         values: the checked params.
@@ -41,7 +41,7 @@ def identity_of(values: Mapping[str, BaseModel], files: Iterable[Path], modules:
 def checkpoint_path(folder: Path, name: str, identity: Identity) -> Path:
     """Where a training keeps its checkpoint: a file named after it and everything that its result depends on.
 
-    So a run never goes on from the checkpoint of another one: of other params, input files, code, or another torch.
+    So a run never resumes from a checkpoint made with other params, input files, code or another torch.
 
     Args:
         folder: of all checkpoints.
@@ -53,10 +53,10 @@ def checkpoint_path(folder: Path, name: str, identity: Identity) -> Path:
 
 
 def tell_of_others(path: Path, name: str, identity: Identity) -> None:
-    """Log which checkpoints of the same training are not used, why, and how to go on from one on purpose.
+    """Log which checkpoints of the same training are not used, why, and how to resume from one on purpose.
 
     Args:
-        path: the training's own checkpoint; where it is there, nobody needs another.
+        path: the training's own checkpoint; if it exists, no other is needed.
         name: of what is trained.
         identity: of this training.
     """
@@ -68,8 +68,8 @@ def tell_of_others(path: Path, name: str, identity: Identity) -> None:
             differing = [key for key in {**found, **identity} if found.get(key) != identity.get(key)]
             more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
             _LOG.warning(
-                "%s: a checkpoint of this training at step %s, not used, for this has changed since: %s%s. "
-                "To go on from it on purpose, stop this run and `mv %s %s`.",
+                "%s: a checkpoint of this training at step %s, not used because this has changed since: %s%s. "
+                "To resume from it anyway, stop this run and `mv %s %s`.",
                 other,
                 state["step"],
                 "; ".join(_change(key, found, identity) for key in differing[:_SHOWN]),
@@ -81,7 +81,7 @@ def tell_of_others(path: Path, name: str, identity: Identity) -> None:
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint, whole or not at all."""
-    # By way of memory: torch's own writer hides what the system says, that the disk is full for instance.
+    # Through memory, because torch's own writer hides the system's errors, such as a full disk.
     content = BytesIO()
     torch.save(state, content)
     with written_whole(path) as partial:
@@ -89,7 +89,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """Read a checkpoint onto the CPU; None where there is none, or only a broken one: training anew mends that."""
+    """Read a checkpoint onto the CPU; None if there is none or it is broken, so that training starts afresh."""
     if not path.exists():
         return None
     try:
@@ -101,7 +101,7 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
 
 
 def _change(key: str, before: Identity, now: Identity) -> str:
-    """One difference; what hashes say is that it changed, what params say can be read."""
+    """One difference, with both values if they are readable; hashes only say that something has changed."""
     if key.startswith("code ") and key not in now:
         return f"{key} (no longer run)"
     if key.startswith("code ") and key not in before:

@@ -1,4 +1,4 @@
-"""The gate between a teacher and what is trained with it."""
+"""The gate that a teacher must pass before anything is trained with it."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ from components.run.files import read_json, sha256_of
 
 
 def refuse_unchecked(teacher: Path, check: Path) -> None:
-    """Stop where `check_teacher` has not passed the very weights that are to teach.
+    """Stop unless `check_teacher` has passed exactly these weights of the teacher.
 
     Raises:
-        InputError: it speaks of other weights.
+        InputError: the check is of other weights.
     """
     if read_json(check).get("sha256") != sha256_of(teacher):
-        raise InputError(f"{check} speaks of other weights than {teacher}: run check_teacher again.")
+        raise InputError(f"{check} is about other weights than {teacher}: run check_teacher again.")

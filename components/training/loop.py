@@ -46,11 +46,11 @@ class Trainee(nn.Module, Generic[Network]):
 
 @dataclass
 class Trained(Generic[Network]):
-    """What a training leaves.
+    """Result of a training.
 
     Attributes:
         network: the moving average of the trained network.
-        history: rows of step, learning rate, total loss and every term (means since the row before).
+        history: rows of step, learning rate, total loss and every term (means since the previous row).
         validation: rows of step and the validation scores.
     """
 
@@ -75,8 +75,8 @@ def train(
 ) -> Trained[Network]:
     """Train `network` by `method` on `patches`.
 
-    A run that was killed goes on from `checkpoint` and ends with the same bytes as an unbroken one: crops and
-    everything drawn depend on the seed, the step and the sample alone, and the method's own state is checkpointed.
+    A run that was killed resumes from `checkpoint` and ends with the same bytes as an uninterrupted one: crops and all
+    random numbers depend only on the seed, the step and the sample, and the method's own state is checkpointed.
 
     Args:
         title: shown with the progress.
@@ -89,8 +89,8 @@ def train(
         validate: measures the moving average on validation images.
         checkpoint: where to keep the state of the run; removed by `forget` once the result is stored.
         checkpoint_seconds: time between checkpoints.
-        identity: what the checkpoint says of itself.
-        watch: is shown each row, in the main process; nothing comes back from it.
+        identity: what the result depends on, stored with the checkpoint.
+        watch: is shown each row, in the main process; it has no influence on the training.
 
     Raises:
         DivergedError: a loss was not finite.
@@ -119,7 +119,7 @@ def train(
 
     for batch in _batches(patches, recipe, step, accelerator):
         step = batch.step
-        # Dropout and its kin draw from the global generator: seeded by the step, a resumed run draws the same.
+        # Dropout and the like use the global generator: seeded by the step, a resumed run draws the same numbers.
         torch.manual_seed(mixed(recipe.seed, step, accelerator.process_index))
         losses = _descend(accelerator, wrapped, optimiser, batch, weights, method.parts, recipe.grad_clip_norm)
         learning_rate = float(schedule.get_last_lr()[0])
@@ -159,7 +159,7 @@ def _descend(
     parts: int,
     grad_clip_norm: float | None,
 ) -> dict[str, Tensor]:
-    """Take the optimiser's step, or steps, of one batch, and return the losses of all of its parts."""
+    """Take one optimiser step for each part of the batch, and return the losses of all parts."""
     losses: dict[str, Tensor] = {}
     for part in range(parts):
         found = wrapped(batch._replace(part=part))

@@ -1,4 +1,4 @@
-"""Means of the losses between two rows of the history, and the first step at which one of them was not finite."""
+"""Means of the losses between two rows of the history, and the first step at which a loss is not finite."""
 
 import math
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ _NEVER = torch.iinfo(torch.int64).max
 
 
 class DivergedError(InputError):
-    """A loss was not finite; the message names the term and the step."""
+    """A loss is not finite; the message names the term and the step."""
 
 
 class Meter:
-    """Sums losses where they are, so that no step waits for the device but those that ask for the means.
+    """Sums losses on their device, so that only steps that ask for the means wait for it.
 
     Args:
-        accelerator: the means are those of all its processes.
+        accelerator: the means are over all of its processes.
     """
 
     def __init__(self, accelerator: Accelerator) -> None:
@@ -32,7 +32,7 @@ class Meter:
         self._sums = self._broken = torch.empty(0)
 
     def add(self, step: int, losses: Mapping[str, Tensor]) -> None:
-        """Count one step: scalars by name, the same names in every step."""
+        """Count one step: scalars by name, with the same names in every step."""
         values = torch.stack(list(losses.values())).detach().float()
         if not self._count:
             self._names = list(losses)
@@ -40,14 +40,14 @@ class Meter:
             self._broken = torch.full_like(values, _NEVER, dtype=torch.int64)
         self._count += 1
         self._sums = self._sums + values
-        # A sum that is not finite stays so.
+        # Once a sum is not finite, it stays so.
         self._broken = torch.where(self._sums.isfinite(), self._broken, self._broken.clamp(max=step))
 
     def means(self) -> dict[str, float]:
-        """Return the means since the last time, and begin anew.
+        """Return the means since the last call, and start over.
 
         Raises:
-            DivergedError: a loss was not finite; names those that were the first.
+            DivergedError: a loss was not finite; names the terms that were the first.
         """
         means = self._accelerator.reduce(self._sums / self._count, reduction="mean").tolist()
         if not all(math.isfinite(mean) for mean in means):
@@ -56,7 +56,7 @@ class Meter:
         return dict(zip(self._names, means, strict=True))
 
     def _refuse(self) -> None:
-        """One broken loss breaks the network, and so every other loss a step later: the first is the one to name."""
+        """Name the first broken loss: it breaks the network, and so every other loss one step later."""
         steps = self._accelerator.gather(self._broken[None]).amin(0).tolist()
         first = [name for name, step in zip(self._names, steps, strict=True) if step == min(steps)]
         terms = ", ".join(name for name in first if name != TOTAL) or TOTAL

@@ -1,4 +1,4 @@
-"""Mixup: a training sample is the weighted mean of two, as in Restormer's denoising."""
+"""Mixup: each training sample becomes a weighted mean of two, as in Restormer's denoising."""
 
 import numpy as np
 import torch
@@ -15,8 +15,9 @@ _SHARE, _PARTNERS = 11, 12
 def mix(batch: Batch, mixup: Mixup, seed: int, rank: int) -> Batch:
     """Mix each sample with another one of the whole batch, `l x_i + (1 - l) x_j`, degraded and clean alike.
 
-    `l ~ Beta(beta, beta)`, drawn once a step, and the partners are a permutation of the batch: both depend on the seed
-    and the step alone. With `1 - probability` a step is left as it is. The release draws in each of its processes.
+    `l ~ Beta(beta, beta)` is drawn once per step, and the partners are a permutation of the batch; both depend only on
+    the seed and the step. A step stays unmixed with probability `1 - probability`. In the release, every process draws
+    its own.
 
     Args:
         batch: this process's share.

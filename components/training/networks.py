@@ -11,12 +11,12 @@ from components.training.recipe import Recipe, Training
 
 
 class Student(Params):
-    """The small network and how it is trained; every method trains the same.
+    """The small network and its training, the same for every method.
 
     Attributes:
         backbone: its architecture.
         training: its recipe; the seeds are the run's (`run.seeds`).
-        logits: the distance that every loss of this name is, to the teacher's image.
+        logits: the distance to the teacher's image in every loss of this name.
     """
 
     backbone: BackboneChoice
@@ -25,7 +25,7 @@ class Student(Params):
 
 
 class Expected(Params):
-    """The gate of a teacher: its mean PSNR (dB) on a test set, and how much less still passes."""
+    """The gate of a teacher: its expected mean PSNR on a test set, and how far below still passes, both in dB."""
 
     dataset: str
     psnr: float
@@ -38,9 +38,9 @@ class Teacher(Params):
     Attributes:
         backbone: its architecture.
         checkpoint: file of published weights, relative to the folder of fetched sources (`<source>/<file>`).
-        training: how it is trained where no checkpoint is given.
-        expected: the score without which the run stops; only a further member of an ensemble, which is measured
-            within it, may lack one.
+        training: how it is trained if no checkpoint is given.
+        expected: the score that it must reach, or the run stops; only a further member of an ensemble, which is
+            measured as part of it, may lack one.
     """
 
     backbone: BackboneChoice

@@ -1,4 +1,4 @@
-"""Optimiser and learning-rate schedule of a recipe, both torch's own."""
+"""Optimiser and learning-rate schedule of a recipe, both from torch."""
 
 import math
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ from components.training.recipe import Constant, CosineRestarts, MultiStep, Trai
 
 
 def make_optimiser(parameters: Iterable[nn.Parameter], recipe: Training) -> Optimizer:
-    """The recipe's optimiser over the parameters that are trained."""
+    """The recipe's optimiser for the parameters that are trained."""
     kind: type[TorchAdam] = TorchAdam if recipe.optimiser.name == "adam" else AdamW
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     return kind(
@@ -33,14 +33,14 @@ def make_schedule(optimiser: Optimizer, recipe: Training) -> LRScheduler:
     warmup = recipe.schedule.warmup_steps
     schedules, milestones = _schedules(optimiser, recipe)
     if warmup:
-        # Step s of them has s / warmup of the rate.
+        # Step s of the warm-up has s / warmup of the rate.
         rising = LinearLR(optimiser, start_factor=1 / warmup, total_iters=warmup - 1)
         schedules, milestones = [rising, *schedules], [warmup, *(warmup + milestone for milestone in milestones)]
     return SequentialLR(optimiser, schedules, milestones) if milestones else schedules[0]
 
 
 def _schedules(optimiser: Optimizer, recipe: Training) -> tuple[list[LRScheduler], list[int]]:
-    """What follows the warm-up: schedules, and the steps between them, counted from there."""
+    """The schedules after the warm-up, and the steps at which one gives way to the next, counted from its end."""
     schedule, steps = recipe.schedule, recipe.steps - recipe.schedule.warmup_steps
     if isinstance(schedule, Constant):
         return [ConstantLR(optimiser, factor=1.0, total_iters=0)], []
@@ -56,12 +56,12 @@ def _schedules(optimiser: Optimizer, recipe: Training) -> tuple[list[LRScheduler
 
 
 def _restarting(done: int, schedule: CosineRestarts, rate: float) -> float:
-    """The learning rate after `done` steps, as a part of `rate`."""
+    """The learning rate after `done` steps, as a fraction of `rate`."""
     begin = 0
     for period, minimum, weight in zip(schedule.periods, schedule.minima, schedule.weights, strict=True):
         if done <= begin + period:
             fall = (1 + math.cos(math.pi * (done - begin) / period)) / 2
             return (minimum + weight * (rate - minimum) * fall) / rate
         begin += period
-    # torch asks once more, behind the last step.
+    # torch asks once more after the last step.
     return schedule.minima[-1] / rate

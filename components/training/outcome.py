@@ -1,4 +1,4 @@
-"""What a training leaves on disk: weights, the curve of its losses, and the curve of its validation."""
+"""What a training leaves on disk: weights, the curves of its losses, and the curves of its validation scores."""
 
 import csv
 import io
@@ -31,7 +31,7 @@ def write_outcome(folder: Path, name: str, trained: Trained[Network], descriptio
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:
-    """Write rows as CSV with the keys of the first as header; shortest decimals that give back the same floats."""
+    """Write rows as CSV, with the first row's keys as header and the shortest decimals that restore the floats."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else ["step"], lineterminator="\n")
     writer.writeheader()

@@ -17,13 +17,13 @@ from components.training.loop import Row
 
 
 class PrivilegedLearning(Method[PrivilegedTeacher]):
-    """Restore the clean image from what the encoder keeps of it, which is to look like the degraded one (equation 2).
+    """Restore the clean image from the encoder's output, which should look like the degraded image (equation 2).
 
     With clean y, degraded x, imitated x' and restored y': `reconstruction = mean|y' - y|`, `imitation = mean|x' - x|`,
-    the latter of luma where the decoder restores luma.
+    the latter on luma if the decoder restores luma.
 
     Args:
-        to_clean: the recipe's distance of `reconstruction` where it is another than L1.
+        to_clean: the distance of `reconstruction`, from the recipe.
     """
 
     terms: ClassVar[frozenset[str]] = frozenset({"reconstruction", "imitation"})

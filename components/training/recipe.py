@@ -1,4 +1,4 @@
-"""How long, how fast and on how much a network is trained: the published recipes are values of these types."""
+"""How long, how fast and on how much data a network is trained: the published recipes are values of these types."""
 
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
@@ -14,10 +14,10 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Schedule(Params):
-    """Base of the schedules: keys of null are not given, so that a preset can replace one by another.
+    """Base of the schedules: a null key counts as not given, so that a preset can replace one schedule by another.
 
     Attributes:
-        warmup_steps: the first, in which the learning rate rises evenly to its start; the schedule follows after them.
+        warmup_steps: first steps, in which the learning rate rises evenly to its start; the schedule follows them.
     """
 
     warmup_steps: int = Field(default=0, ge=0)
@@ -29,7 +29,7 @@ class Schedule(Params):
 
 
 class Constant(Schedule):
-    """The learning rate stays (DCKD as released)."""
+    """The learning rate stays the same (DCKD as released)."""
 
     name: Literal["constant"]
 
@@ -51,10 +51,10 @@ class Cosine(Schedule):
 
 
 class CosineRestarts(Schedule):
-    """Cosines one behind the other, each from `weights` of the learning rate down to its own minimum.
+    """Half cosines in sequence, each from its weight times the learning rate down to its own minimum.
 
     Restormer's `CosineAnnealingRestartCyclicLR`: periods 92000 and 208000, minima 3e-4 and 1e-6, which is `cosine` with
-    a flat start. The step that ends a period has its minimum; the next one begins anew.
+    a flat start. The step that ends a period has its minimum; the next step restarts.
     """
 
     name: Literal["cosine_restarts"]
@@ -65,7 +65,7 @@ class CosineRestarts(Schedule):
     @model_validator(mode="after")
     def _one_of_each(self) -> Self:
         if not len(self.periods) == len(self.minima) == len(self.weights):
-            raise ValueError("give each of the periods one of the minima and one of the weights")
+            raise ValueError("give as many minima and weights as periods")
         return self
 
 
@@ -78,7 +78,7 @@ class Adam(Params):
 
 
 class ProgressiveStage(Params):
-    """Another batch and patch from the step behind `after` on."""
+    """Another batch and patch, from the step following `after`."""
 
     after: Positive
     batch: Positive
@@ -86,7 +86,7 @@ class ProgressiveStage(Params):
 
 
 class Mixup(Params):
-    """Samples are mixed in pairs by `l ~ Beta(beta, beta)`, in this part of the steps (Restormer: 1.2 and a half)."""
+    """Samples are mixed in pairs by `l ~ Beta(beta, beta)`, in a step with `probability` (Restormer: 1.2 and 0.5)."""
 
     beta: float = Field(gt=0)
     probability: float = Field(gt=0, le=1)
@@ -97,17 +97,17 @@ class Recipe(Params):
 
     Attributes:
         steps: optimiser steps.
-        batch: samples a step, over all processes together.
+        batch: samples per step, over all processes together.
         patch: side of the degraded crop in pixels.
         progressive_learning: how batch and patch change (Restormer: patches grow from 128 to 384, batches shrink
             from 64 to 8).
-        reconstruction: the distance that every loss of this name is, to the clean image.
-        mixup: of training samples; none unless it is given.
+        reconstruction: the distance to the clean image in every loss of this name.
+        mixup: of training samples; none unless given.
         learning_rate: at the start.
         optimiser: its kind and constants.
         schedule: how the learning rate falls.
-        grad_clip_norm: the gradient of all that is trained is cut to this norm before a step (Restormer: 0.01).
-        ema_decay: of the exponential moving average of the weights, which is what is kept and measured.
+        grad_clip_norm: the norm to which the gradient of all trained parameters is clipped (Restormer: 0.01).
+        ema_decay: decay of the exponential moving average of the weights; that average is kept and measured.
         precision: `float32`, or `bf16` for automatic mixed precision.
         log_every: steps between rows of the history.
         validate_every: steps between measurements on the validation images.
@@ -173,6 +173,6 @@ class Recipe(Params):
 
 
 class Training(Recipe):
-    """One training run: a recipe and the seed of the initial weights, the crops and everything that a method draws."""
+    """One training run: a recipe, and the seed of initial weights, crops and everything that a method draws."""
 
     seed: int = Field(ge=0)

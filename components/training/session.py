@@ -29,13 +29,13 @@ class Session:
         title: shown with the progress.
         output: what it writes, which names its checkpoint.
         checkpoints: folder of the checkpoints.
-        step: module of the step, `components.NAME`, whose code the checkpoint's key is made of.
+        step: module of the step, `components.NAME`, whose code is part of the checkpoint's key.
         task: what degrades and measures.
         recipe: steps, batch, optimiser, schedule, seed.
         lmdb: the image store.
         values: the params that the result depends on.
-        files: the input files that it depends on, the store's excepted.
-        report: gets what a watcher of the training wants to see.
+        files: the input files that it depends on, except the store's.
+        report: receives what a watcher of the training wants to see.
     """
 
     title: str
@@ -64,9 +64,9 @@ class Session:
             make_network: the network with its initial weights.
             make_method: the method for that network, on a device.
             weights: weight of each of its losses.
-            validate: from the store to what measures the network.
-            write: stores the outcome; the checkpoint is forgotten after it.
-            sample: from the store to what restores a picture, for the report.
+            validate: makes, from the store, the function that measures the network.
+            write: stores the outcome; the checkpoint is removed afterwards.
+            sample: makes, from the store, the function that restores a picture for the report.
 
         Raises:
             InputError: the recipe does not fit the data or the processes.
@@ -109,7 +109,7 @@ class Session:
 
 
 def _entries_of(task: Task, network: nn.Module, method: Method[Network]) -> set[str]:
-    """Modules of the tables' entries that a training runs: of its task, its method and all of its networks."""
+    """Modules of those table entries that a training runs: its task, its method and all of its networks."""
     held = [value for part in method.modules() for value in vars(part).values() if isinstance(value, Frozen)]
     if isinstance(method, Distillation) and method.setting.teacher:
         held.append(method.setting.teacher)

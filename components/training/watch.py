@@ -1,4 +1,4 @@
-"""What a watcher sees of a training while it runs; nothing comes back from it, so results do not depend on it."""
+"""What a watcher sees of a running training; it has no influence on the training, so results don't depend on it."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -21,21 +21,21 @@ _SIDE = 96
 
 
 class Reporter(Protocol):
-    """Where what is seen goes, such as `components.telemetry.recorder.Recorder`."""
+    """Receives what is seen of a training, such as `components.telemetry.recorder.Recorder`."""
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Numbers by name."""
 
     def file(self, name: str, make: Callable[[], bytes]) -> None:
-        """A small file, made only where somebody wants it."""
+        """A small file, made only if somebody wants it."""
 
 
 class Watch(Generic[Network]):
-    """Reports each row of a training, its speed and memory, and a few pictures on the way.
+    """Reports each row of a training, its speed and memory, and a few pictures along the way.
 
     Args:
-        report: where it goes.
-        batch: images of a step.
+        report: receives them.
+        batch: images per step.
         steps: of the whole training.
         picture: restores a picture as PNG; None shows none.
     """
@@ -60,7 +60,7 @@ class Watch(Generic[Network]):
         self._report.metrics(values, int(step))
 
     def validated(self, row: dict[str, float], network: Network) -> None:
-        """Scores on the validation images, of the network that has them."""
+        """Scores on the validation images, and the network that reached them."""
         step = int(row["step"])
         self._report.metrics({f"validation/{name}": row[name] for name in row if name != "step"}, step)
         due = step * PICTURES // self._steps
@@ -81,7 +81,7 @@ UNWATCHED: Watch[Any] = Watch(_Nobody(), batch=0, steps=1)
 
 
 def sample_on(store: Store, task: Task) -> Callable[[Backbone], bytes]:
-    """What restores the middle of the first validation image, as PNG: the restored one, and the clean one beside it."""
+    """Makes a PNG of the middle of the first validation image: the restored one with the clean one next to it."""
 
     def restored(network: Backbone) -> bytes:
         record = store.records("validation")[0]

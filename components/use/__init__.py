@@ -1,1 +1,1 @@
-"""A network at work on one's own pictures: from the command line, and on a page."""
+"""A network applied to the user's own pictures: from the command line, and on a page."""

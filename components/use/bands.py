@@ -1,4 +1,4 @@
-"""A photograph through a network, in bands of rows: gray stays gray, opacity is enlarged beside the colour."""
+"""A photograph through a network, in bands of rows: gray stays gray, opacity is enlarged separately from the colour."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -17,16 +17,16 @@ from components.use.photographs import Photograph, Samples
 
 
 def restored_rows(network: Restorer, photograph: Photograph, tile: int = 512, overlap: int = 64) -> Iterator[Samples]:
-    """Restore a photograph, from above to below.
+    """Restore a photograph, from top to bottom.
 
-    A gray one goes through the network as three equal channels, and its result is the luma of what comes out. Colour
-    under transparent pixels is restored like any other; their opacity is enlarged by bicubic interpolation.
+    A gray one goes through the network as three equal channels, and the result is the luma of its output. Colour under
+    transparent pixels is restored like any other; their opacity is enlarged by bicubic interpolation.
 
     Args:
-        network: whatever restores a tile.
+        network: restores a tile.
         photograph: of 8 or 16 bits.
         tile: largest side that goes through at once, in the photograph's pixels.
-        overlap: that neighbouring tiles share, likewise.
+        overlap: width that neighbouring tiles share, likewise.
 
     Yields:
         `rows width*scale C`, of the photograph's channels and depth.
@@ -55,7 +55,7 @@ def restored_rows(network: Restorer, photograph: Photograph, tile: int = 512, ov
 
 
 def enlarged_rows(channel: Samples, scale: int, start: int, stop: int) -> Samples:
-    """Rows `start:stop` of a channel, `h w`, enlarged by MATLAB's bicubic interpolation, not rounded between."""
+    """Rows `start:stop` of a channel, `h w`, enlarged by MATLAB's bicubic interpolation; rounded only at the end."""
     if scale == 1:
         return channel[start:stop]
     indices, weights = taps(len(channel), Fraction(scale))

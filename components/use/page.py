@@ -1,4 +1,4 @@
-"""The page's server: its files, the networks there are, and pictures restored one at a time."""
+"""The page's server: it serves the page's files, lists the networks, and restores pictures one at a time."""
 
 import itertools
 import threading
@@ -35,11 +35,11 @@ _HEADERS = {
 }
 _LOCAL = ["127.0.0.1", "localhost", "[::1]"]
 _KEPT = 12
-"""Restored pictures that are held for the page, three of each visit."""
+"""Pictures that are kept for the page, three for each restored one."""
 
 
 class Demonstration:
-    """Networks under a folder, and the last pictures that they restored.
+    """Networks in a folder, and the last pictures that they restored.
 
     Args:
         data: folder that the stages wrote to.
@@ -54,20 +54,20 @@ class Demonstration:
         self._one_at_a_time = threading.Lock()
 
     def students(self) -> list[str]:
-        """`task/method/seed` of every student that has a teacher too."""
+        """`task/method/seed` of every student whose teacher is there too."""
         found = sorted(self._data.glob("students/*/*/*/student.safetensors"))
         names = ["/".join(path.parts[-4:-1]) for path in found]
         return [name for name in names if self._teacher(name).is_file()]
 
     def picture(self, name: str) -> bytes | None:
-        """A PNG made by `restore`, while it is still held."""
+        """A PNG made by `restore`, as long as it is kept."""
         return self._pictures.get(name)
 
     def restore(self, content: bytes, student: str) -> dict[str, object]:
-        """Restore a picture by student and teacher: sizes, seconds, and the names of three PNGs.
+        """Restore a picture with student and teacher; gives sizes, seconds, and the names of three PNGs.
 
         Raises:
-            InputError: no such student, or no picture that can be read.
+            InputError: no such student, or not a readable picture.
         """
         if student not in self.students():
             raise InputError(NO_STUDENT if not self.students() else f"There is no student {student!r}.")
@@ -122,10 +122,10 @@ def make_page(data: Path, largest_file: int, largest_picture: int, *, anywhere: 
 
     Args:
         data: folder that the stages wrote to.
-        largest_file: bytes of the largest file that is taken.
+        largest_file: bytes of the largest file that is accepted.
         largest_picture: pixels of the largest picture.
-        anywhere: whether it answers by any name of this machine; if not, a foreign page can't reach it by a name of
-            its own that leads here.
+        anywhere: whether it answers to any host name; if not, another site's page can't reach it through a name that
+            resolves to this machine.
     """
     demonstration = Demonstration(data, largest_picture)
 
@@ -145,7 +145,7 @@ def make_page(data: Path, largest_file: int, largest_picture: int, *, anywhere: 
         return JSONResponse({"students": names, "message": said, **limits}, headers=_HEADERS)
 
     async def restored(request: Request) -> Response:
-        if request.headers.get("content-type") != "application/octet-stream":  # no form of a foreign page can say this
+        if request.headers.get("content-type") != "application/octet-stream":  # no form on another site can send this
             return JSONResponse({"message": "Send the file as application/octet-stream."}, 415, _HEADERS)
         content = await _received(request, largest_file)
         if content is None:
@@ -171,7 +171,7 @@ def make_page(data: Path, largest_file: int, largest_picture: int, *, anywhere: 
 
 
 async def _received(request: Request, largest: int) -> bytes | None:
-    """What was sent, or None as soon as it is larger than allowed."""
+    """The body of the request, or None as soon as it is larger than allowed."""
     content = bytearray()
     async for part in request.stream():
         content += part

@@ -1,4 +1,4 @@
-"""Restored pictures into files, band by band: the kind, depth and description of the picture that they came from."""
+"""Writes restored pictures band by band, with the format, depth and description of the original picture."""
 
 import zlib
 from collections.abc import Iterator
@@ -38,11 +38,11 @@ def refuse_unfit(source: Photograph, kind: str, scale: int) -> None:
     """Refuse a format that can't hold the restored picture.
 
     Raises:
-        InputError: it is too large for the format, or transparent where the format knows no transparency.
+        InputError: it is too large for the format, or transparent in a format without transparency.
     """
     side = max(source.samples.shape[:2]) * scale
     if side > _LONGEST.get(kind, 2**31 - 1):
-        raise InputError(f"its {side} pixels a side are too many for {kind}, {_LONGEST[kind]}: write --format png.")
+        raise InputError(f"{side} pixels a side exceed the {_LONGEST[kind]} of {kind}: write --format png.")
     if source.transparent and kind in {"JPEG", "BMP"}:
         raise InputError(f"it is transparent, which {kind} can't be: write --format png.")
 
@@ -50,15 +50,15 @@ def refuse_unfit(source: Photograph, kind: str, scale: int) -> None:
 def write_photograph(path: Path, kind: str, source: Photograph, scale: int, bands: Iterator[Samples]) -> None:
     """Write the bands of a restored picture as one file.
 
-    PNG and TIFF take 16 bits and are written as the bands come. The others take 8, and hold the whole picture in memory
-    (4 bytes a pixel, 1 where it is gray).
+    PNG and TIFF take 16 bits and are written as the bands come. The others take 8 bits and need the whole picture in
+    memory (4 bytes per pixel, 1 if it is gray).
 
     Args:
         path: file to write.
-        kind: its format, in Pillow's names.
-        source: the picture before: its size, description and colour profile.
-        scale: restored size over its size.
-        bands: `rows width C` from above to below, of the source's channels and depth.
+        kind: its format, by Pillow's name.
+        source: the original picture, which gives size, description and colour profile.
+        scale: restored size over original size.
+        bands: `rows width C` from top to bottom, of the source's channels and depth.
     """
     height, width = (side * scale for side in source.samples.shape[:2])
     exif = source.exif.tobytes() if len(source.exif) else b""
@@ -110,7 +110,7 @@ def _write_tiff(path: Path, shape: tuple[int, int, int], source: Photograph, ban
 
 
 def _strips(bands: Iterator[Samples]) -> Iterator[bytes]:
-    """The same rows, `_STRIP` at a time, each sample less the one to its left, deflated."""
+    """The same rows, `_STRIP` at a time, as differences of each sample from the one to its left, deflated."""
     waiting: Samples | None = None
     for band in bands:
         waiting = band if waiting is None or not len(waiting) else np.concatenate([waiting, band])

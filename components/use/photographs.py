@@ -1,4 +1,4 @@
-"""One's own pictures, read as they come: gray or colour, 8 or 16 bits, transparent or not, in any orientation."""
+"""Reads the user's own pictures: gray or colour, 8 or 16 bits, transparent or not, in any orientation."""
 
 import re
 import warnings
@@ -16,7 +16,7 @@ from PIL.ImageFile import ImageFile
 from components.run.errors import InputError
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
-"""`h w C`, the whole range of their type: 0..255 or 0..65535."""
+"""`h w C`, in the full range of their type: 0..255 or 0..65535."""
 
 LARGEST = 1_000_000_000
 """Pixels of the largest picture that is read."""
@@ -34,18 +34,18 @@ _TEXTS = (
 )
 _FOLDERS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 _SIZES = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight, ExifTags.Base.MakerNote)
-"""What would be wrong for another size, or only its camera's program can read at its old place."""
+"""What would be wrong at another size, or readable only at its old place and by the camera's own program."""
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, cv2.error)
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A picture the way up that it is meant to be seen.
+    """A picture, the right way up.
 
     Attributes:
         samples: `h w C`: gray, gray and opacity, RGB, or RGB and opacity.
-        format: of its file, in Pillow's names.
-        exif: who took it, how, when and where; without orientation, sizes, and the preview.
+        format: of its file, by Pillow's name.
+        exif: who took it, how, when and where; without orientation, sizes and the preview.
         profile: ICC colour profile, or empty.
     """
 
@@ -69,15 +69,15 @@ class Photograph:
 def read_photograph(path: Path, largest: int = LARGEST) -> Photograph:
     """Read a JPEG, PNG, TIFF, WebP or BMP file.
 
-    A palette becomes its colours, black and white become gray; 16 bits stay; the orientation of the EXIF is applied.
+    A palette becomes its colours, black and white become gray; 16 bits are kept; the EXIF orientation is applied.
 
     Args:
         path: the file.
         largest: pixels of the largest picture to read.
 
     Raises:
-        InputError: the file is missing, no picture, damaged or cut off, larger than that, or of a kind that is not
-            read: CMYK, floating point, animation or several pages.
+        InputError: the file is missing, not a picture, damaged or cut off, larger than that, or of an unsupported kind:
+            CMYK, floating point, animation or several pages.
     """
     with _naming(path), Image.open(path, formats=_FORMATS) as image:
         _refuse(image, largest)
@@ -93,15 +93,15 @@ def read_photograph(path: Path, largest: int = LARGEST) -> Photograph:
 def _refuse(image: ImageFile, largest: int) -> None:
     width, height = image.size
     if width * height > largest:
-        raise InputError(f"has {width}x{height} pixels; up to {largest / 1e6:g} million are read. Cut it into parts.")
+        raise InputError(f"has {width}x{height} pixels; at most {largest / 1e6:g} million are read. Cut it into parts.")
     if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: a camera's JPEG with its previews
-        raise InputError("holds several pictures (an animation or pages); save the one you mean as a file of its own.")
+        raise InputError("holds several pictures (an animation or pages); save the one you want as a separate file.")
     if image.mode in _REFUSED and not _is_deep(image):
         raise InputError(f"holds {_REFUSED[image.mode]}; convert it to RGB or gray.")
 
 
 def _is_deep(image: ImageFile) -> bool:
-    """Whether a channel has 16 bits. Pillow cuts colour to 8 in silence; only the decoder's raw mode shows it."""
+    """Whether a channel has 16 bits. Pillow silently cuts colour to 8; only the decoder's raw mode shows the depth."""
     return ";16" in image.mode or any(re.search(r";16[BLN]?", str(tile.args)) for tile in image.tile)
 
 
@@ -113,10 +113,10 @@ def _samples(image: Image.Image) -> Samples:
 
 
 def _deep_samples(path: Path, image: ImageFile) -> Samples:
-    """By OpenCV, which gives blue first and knows no gray with opacity."""
+    """16-bit samples read by OpenCV, which returns blue first and doesn't know gray with opacity."""
     found = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if found is None or found.dtype != np.uint16 or found.shape[:2] != image.size[::-1]:
-        raise InputError("its 16 bits a channel are stored in a way that is not read; save it as PNG with 16 bits.")
+        raise InputError("its 16 bits per channel are stored in an unsupported way; save it as a PNG with 16 bits.")
     deep = np.asarray(found, np.uint16)
     if deep.ndim == 2:
         return deep[..., None]
@@ -149,7 +149,7 @@ def _kept_exif(found: Image.Exif) -> Image.Exif:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Turn all that a bad file makes Pillow and OpenCV raise into one error that names the file."""
+    """Turn everything that Pillow and OpenCV raise for a bad file into one error that names the file."""
     limit = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None  # the limit here is the caller's
     try:
@@ -163,7 +163,7 @@ def _naming(path: Path) -> Iterator[None]:
     except (IsADirectoryError, PermissionError) as error:
         raise InputError(f"{path}: cannot be read as a file: {error.strerror}.") from None
     except UnidentifiedImageError:
-        found = "is empty" if path.stat().st_size == 0 else "is no JPEG, PNG, TIFF, WebP or BMP, or too damaged to tell"
+        found = "is empty" if path.stat().st_size == 0 else "is not a JPEG, PNG, TIFF, WebP or BMP, or is too damaged"
         raise InputError(f"{path}: {found}.") from None
     except _BROKEN as error:
         raise InputError(f"{path}: is damaged or cut off ({str(error).strip() or type(error).__name__}).") from None

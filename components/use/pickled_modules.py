@@ -1,8 +1,8 @@
-"""Tensors out of pickled networks, without running any of the code that such files name.
+"""Tensors from pickled networks, extracted without running any of the code that such files name.
 
-Python's unpickler looks up by `find_class` whatever a file names, and calls it where the file says so. Here every name,
-torch's own too, gives an inert class that only remembers what it was called with (`collections.OrderedDict`, a dict,
-excepted). The tensors are made afterwards, from what these stand-ins remember and from the numbers in the file.
+Python's unpickler looks up whatever a file names with `find_class`, and calls it where the file says so. Here every
+name except `collections.OrderedDict`, a dict, gives an inert class that only remembers the arguments of its call; that
+includes torch's names. The tensors are then made from what these stand-ins remember and the numbers in the file.
 """
 
 import io
@@ -22,7 +22,7 @@ from torch import Tensor
 from components.run.errors import InputError
 
 _MAGIC = 0x1950A86A20F9469CFC6C
-"""What files of torch before 1.6 begin with."""
+"""The number with which files of torch before 1.6 begin."""
 
 _TYPES = {
     "DoubleStorage": torch.float64,
@@ -49,38 +49,38 @@ _BROKEN = (
 
 
 class StandIn:
-    """In place of whatever a pickle names: remembers what it was made from and what it was set to, and does nothing."""
+    """Stands in for whatever a pickle names: remembers its arguments and its state, and does nothing else."""
 
     kind = ""
-    """Module and name of what it stands for."""
+    """Module and name of the class or function that it stands for."""
 
     arguments: tuple[Any, ...]
     state: Any
 
-    def __new__(cls, *arguments: Any) -> "StandIn":  # noqa: PYI034 - pickle makes subclasses of it that nobody knows
-        """Remember the arguments: pickle may create an object without `__init__`."""
+    def __new__(cls, *arguments: Any) -> "StandIn":  # noqa: PYI034 - pickle makes unknown subclasses of it
+        """Remember the arguments here, because pickle may create an object without `__init__`."""
         made = super().__new__(cls)
         made.arguments, made.state = arguments, None
         return made
 
     def __init__(self, *_: Any) -> None:
-        """Have nothing to do."""
+        """Do nothing."""
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Forget an item of a foreign mapping."""
+        """Drop an item of a foreign mapping."""
 
     def append(self, item: Any) -> None:
-        """Forget an item of a foreign list."""
+        """Drop an item of a foreign list."""
 
     def extend(self, items: Any) -> None:
-        """Forget items of a foreign list."""
+        """Drop items of a foreign list."""
 
 
 class Stored(NamedTuple):
-    """A reference to numbers of one type (`FloatStorage`) that the file holds beside the pickle."""
+    """A reference to numbers of one type (`FloatStorage`) that the file holds next to the pickle."""
 
     kind: str
     key: str
@@ -97,7 +97,7 @@ class InertUnpickler(pickle.Unpickler):
         self.kinds: dict[str, str] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """Give a stand-in's class, new each time: nothing of one file is left for the next."""
+        """Give a new stand-in class each time, so that nothing of one file is left for the next."""
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         return type("StandIn", (StandIn,), {"kind": f"{module}.{name}"})
@@ -114,12 +114,12 @@ class InertUnpickler(pickle.Unpickler):
 
 
 def pickled_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors by name of a file by `torch.save`: those of its networks or, where it holds none, of its dicts.
+    """All tensors by name in a file of `torch.save`: those of its networks or, if it holds none, of its dicts.
 
-    Names are those of a `state_dict`, behind the keys of the dicts that it lies in (`model.head.0.weight`).
+    Names are those of a `state_dict`, prefixed by the keys of the dicts that contain it (`model.head.0.weight`).
 
     Raises:
-        InputError: no such file, a damaged one, or one without tensors by name.
+        InputError: the file does not exist, is damaged, or holds no tensors by name.
     """
     try:
         content, numbers = _opened(path)
@@ -130,7 +130,7 @@ def pickled_tensors(path: Path) -> dict[str, Tensor]:
     except _BROKEN as error:
         kind = type(error).__name__
         raise InputError(
-            f"{path}: not readable as a file by torch.save: damaged, cut off, or another kind of file ({kind})."
+            f"{path}: not readable as a file of torch.save: damaged, cut off, or another kind of file ({kind})."
         ) from None
     if not tensors:
         raise InputError(f"{path}: holds no tensors by name.")
@@ -138,7 +138,7 @@ def pickled_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _opened(path: Path) -> tuple[Any, Numbers]:
-    """What the pickle says, and what reads the numbers that it refers to."""
+    """Content of the pickle, and a function that reads the numbers to which it refers."""
     content = path.read_bytes()
     if not zipfile.is_zipfile(io.BytesIO(content)):
         return _in_sequence(io.BytesIO(content))
@@ -165,7 +165,7 @@ def _in_sequence(file: BinaryIO) -> tuple[Any, Numbers]:
 
 
 def _of_networks(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, StandIn]]:
-    """Parameters and buffers by name of the networks in a file, wherever they lie in its dicts."""
+    """Parameters and buffers, by name, of all networks in a file, wherever they lie in its dicts."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _of_networks(item, (*path, str(key)))
@@ -180,7 +180,7 @@ def _of_networks(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Stand
 
 
 def _of_dicts(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, StandIn]]:
-    """Tensors by name in a file's dicts, beside whatever else lies there."""
+    """Tensors by name in a file's dicts; whatever else lies there is ignored."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             if isinstance(key, str):
@@ -190,7 +190,7 @@ def _of_dicts(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, StandIn]
 
 
 def _names(group: Any) -> Any:
-    """The items of a set, which pickle writes as a call of `set` with a list."""
+    """The items of a set; pickle writes it as a call of `set` with a list."""
     return group.arguments[0] if isinstance(group, StandIn) and group.arguments else group
 
 
@@ -202,7 +202,7 @@ def _tensor(value: Any, numbers: Numbers) -> Tensor:
     """The tensor that a stand-in describes.
 
     Raises:
-        ValueError: it reaches beyond the numbers that there are, or is of another kind.
+        ValueError: it reaches beyond the stored numbers, or is of another kind.
     """
     if value.kind in _PARAMETERS:
         return _tensor((value.arguments or value.state)[0], numbers)

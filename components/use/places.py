@@ -1,4 +1,4 @@
-"""Which pictures are meant, and where their restored ones go."""
+"""Which pictures to restore, and where to write the results."""
 
 import glob
 from collections.abc import Iterator, Sequence
@@ -18,16 +18,16 @@ class Job(NamedTuple):
 
 
 def find_jobs(inputs: Sequence[str], out: Path, suffix: str, ending: str | None) -> list[Job]:
-    """List the pictures of files, folders (with all below them, whose structure is kept) and patterns.
+    """List the pictures of files, folders (with all subfolders, whose structure is kept) and patterns.
 
     Args:
-        inputs: what the command line names.
-        out: folder of restored pictures; one that lies in a folder of `inputs` is left out there.
+        inputs: files, folders and patterns from the command line.
+        out: folder of restored pictures; if it lies in a folder of `inputs`, it is skipped there.
         suffix: added to each name.
-        ending: of each restored file, with its dot; None for that of its picture.
+        ending: of each restored file, with its dot; None to keep the picture's.
 
     Raises:
-        InputError: an input that is not there or holds no picture, or two pictures that would be one file.
+        InputError: an input does not exist or holds no picture, or two pictures would become the same file.
     """
     jobs: list[Job] = []
     taken: dict[Path, Path] = {}
@@ -35,7 +35,7 @@ def find_jobs(inputs: Sequence[str], out: Path, suffix: str, ending: str | None)
         target = out / relative.with_name(f"{relative.stem}{suffix}{ending or relative.suffix}")
         if taken.setdefault(target, source) != source:
             raise InputError(
-                f"{source} and {taken[target]} would both become {target}: restore them into folders of their own."
+                f"{source} and {taken[target]} would both become {target}: restore them into separate folders."
             )
         if (job := Job(source, target)) not in jobs:
             jobs.append(job)
@@ -43,11 +43,11 @@ def find_jobs(inputs: Sequence[str], out: Path, suffix: str, ending: str | None)
 
 
 def _pictures(name: str, out: Path) -> Iterator[tuple[Path, Path]]:
-    """Pictures and their paths below what was named."""
+    """Pictures, and their paths relative to the named input."""
     if Path(name).exists():
         matches = [name]
     elif not (matches := sorted(glob.glob(name, recursive=True))):  # noqa: PTH207 - Path.glob takes no absolute pattern
-        raise InputError(f"{name}: no such file or folder, and no pattern that matches one.")
+        raise InputError(f"{name}: no such file or folder, and as a pattern it matches none.")
     found = 0
     for match in map(Path, matches):
         if match.is_file():
@@ -59,4 +59,4 @@ def _pictures(name: str, out: Path) -> Iterator[tuple[Path, Path]]:
                 found += 1
                 yield path, path.relative_to(match)
     if not found:
-        raise InputError(f"{name}: holds no picture; they end with {', '.join(PICTURES)}.")
+        raise InputError(f"{name}: holds no picture; pictures end with {', '.join(PICTURES)}.")

@@ -1,4 +1,4 @@
-"""PNG files written row by row, of any size and depth: what needs no more memory than a few rows.
+"""PNG files of any size and depth, written a few rows at a time, so that only those rows need memory.
 
 W3C Recommendation "Portable Network Graphics (PNG) Specification (Third Edition)": sections 5 (chunks), 9 (filters),
 11.3.2.3 (iCCP) and 11.3.4.2 (eXIf).
@@ -19,20 +19,20 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 _PAETH = 4
 _ROWS = 32
-"""Rows filtered at once: their intermediate values stay small."""
+"""Rows filtered at once: few, so that their intermediate values stay small."""
 
 
 def write_png_rows(
     path: Path, height: int, width: int, bands: Iterable[Samples], *, exif: bytes = b"", profile: bytes = b""
 ) -> None:
-    """Write bands of rows, `rows width C`, from above to below, as one PNG of their depth and kind.
+    """Write bands of rows, `rows width C`, from top to bottom, as one PNG with their depth and channels.
 
     Args:
         path: file to write.
         height: rows of all bands together.
-        width: of each.
+        width: of each band.
         bands: gray, gray and opacity, RGB or RGB and opacity; uint8 or uint16.
-        exif: of the TIFF structure, without a header of its own.
+        exif: TIFF structure, without the header `Exif`.
         profile: ICC colour profile.
     """
     packer = zlib.compressobj(6)
@@ -63,13 +63,13 @@ def _start(file: BinaryIO, height: int, width: int, band: Samples, exif: bytes, 
 
 
 def _bytes_of(rows: Samples) -> NDArray[np.uint8]:
-    """`rows width C` of 8 or 16 bits -> `rows bytes`, the more significant byte first."""
+    """`rows width C` of 8 or 16 bits -> `rows bytes`, most significant byte first."""
     ordered = np.ascontiguousarray(rows, rows.dtype.newbyteorder(">"))
     return ordered.reshape(len(rows), -1).view(np.uint8)
 
 
 def _filtered(rows: NDArray[np.uint8], above: NDArray[np.uint8], step: int) -> bytes:
-    """Filter 4, Paeth's: each byte less that of its left, upper and corner ones nearest to left + upper - corner."""
+    """Filter 4, Paeth's: each byte minus its left, upper or corner one, whichever is nearest left + upper - corner."""
     upper = np.concatenate([above[None], rows[:-1]]).astype(np.int16)
     left, corner = (np.pad(values[:, :-step], ((0, 0), (step, 0))) for values in (rows.astype(np.int16), upper))
     to_left, to_upper = np.abs(upper - corner), np.abs(left - corner)

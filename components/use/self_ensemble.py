@@ -1,4 +1,4 @@
-"""Self-ensemble: the mean of what a network makes of an image in its eight orientations."""
+"""Self-ensemble: the mean of a network's results on an image's eight orientations."""
 
 import torch
 from torch import Tensor

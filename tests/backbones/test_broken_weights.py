@@ -58,9 +58,9 @@ class TestUnsafeAndBroken:
             load_published(edsr(), path)
         assert not target.exists()
         assert str(caught.value) == (
-            f"{path}: refused, since it holds more than tensors (posix.system) and loading it could run code. Take its "
-            f"tensors out without running any: `python -m components.extract_weights --checkpoint {path} --output "
-            "edsr.safetensors`, and name that file."
+            f"{path}: refused, because it holds more than tensors (posix.system) and loading it could run code. "
+            f"Extract its tensors without running any: `python -m components.extract_weights --checkpoint {path} "
+            "--output edsr.safetensors`, and name that file."
         )
 
     @pytest.mark.filterwarnings("ignore:Detected pickle protocol")

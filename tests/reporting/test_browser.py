@@ -87,7 +87,7 @@ def transforms(tab):
 def test_the_page_asks_for_nothing_but_itself_and_nothing_complains(reader, written):
     tab = reader.open(written)
     tab.get_by_role("button", name="zoom in").click()
-    tab.locator(".viewer select").nth(3).select_option("error to the clean image")
+    tab.locator(".viewer select").nth(3).select_option("error against the clean image")
     tab.locator("#theme").click()
     assert reader.asked_for() == [written.as_uri()]
     assert reader.complaints == []
@@ -100,7 +100,7 @@ def test_a_sandboxed_frame_shows_all_of_it(reader, written):
     frame = reader.tab.frames[1]
     frame.wait_for_selector(".views canvas")
     assert frame.evaluate("origin") == "null"
-    frame.locator(".viewer select").nth(3).select_option("error to the clean image")
+    frame.locator(".viewer select").nth(3).select_option("error against the clean image")
     assert frame.evaluate(PIXEL, ["clean", 5, 5]) == frame.evaluate(PIXEL, ["clean", 9, 9])
     frame.locator("#theme").click()
     frame.get_by_role("button", name="zoom in").click()
@@ -205,7 +205,10 @@ def test_error_maps_are_those_of_luma_on_the_pages_scale(tab):
         canvas.width = 256; canvas.height = 1; canvas.getContext("2d").drawImage(image, 0, 0);
         return [...canvas.getContext("2d").getImageData(0, 0, 256, 1).data]; }"""
     )
-    for option, other, part in (("error to the clean image", "clean", 1), ("distance to the teacher", "teacher", 4)):
+    for option, other, part in (
+        ("error against the clean image", "clean", 1),
+        ("distance from the teacher", "teacher", 4),
+    ):
         mode.select_option(option)
         tab.wait_for_timeout(50)
         luma = [

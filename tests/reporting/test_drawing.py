@@ -135,7 +135,7 @@ def test_a_chart_says_its_content_in_words():
     assert list(charts) == [("PSNR", "FLOPs"), ("PSNR", "parameters"), ("SSIM", "FLOPs"), ("SSIM", "parameters")]
     assert charts["PSNR", "parameters"] == (
         "PSNR over parameters on only. bicubic: 30.00 dB; scratch: 31.00 dB, 100,000 parameters; logits: 30.50 dB, "
-        "100,000 parameters; teacher: 32.00 dB, 400,000 parameters. Nothing is better at no more cost than: scratch, "
-        "teacher."
+        "100,000 parameters; teacher: 32.00 dB, 400,000 parameters. Nothing is better at the same or lower cost "
+        "than: scratch, teacher."
     )
     assert "scratch: 31.00 dB at step 200" in validation_chart(found).alt

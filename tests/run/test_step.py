@@ -363,7 +363,7 @@ class TestTorchrun:
         (small / "check").write_text('{"sha256": "another"}')
         ended = distilled(small, "python", "-m", "components.distill", *DISTILL.split(), launcher=self.TWO)
         assert ended.returncode != 0
-        said = "error: check speaks of other weights than teacher: run check_teacher again."
+        said = "error: check is about other weights than teacher: run check_teacher again."
         assert said in ended.stderr.splitlines()
         assert ended.stderr.splitlines()[-2].endswith(f"traceback : {said}")
         assert not (small / "output").exists()

@@ -194,7 +194,7 @@ class TestRecipes:
             ),
             ({"schedule": RESTARTS | {"periods": [4, 7]}}, "schedule.periods (11 together) end before the steps (12)"),
             ({"schedule": RESTARTS | {"minima": [0.01, 0.0]}}, "are above learning_rate (0.001)"),
-            ({"schedule": RESTARTS | {"weights": [1.0]}}, "one of the minima and one of the weights"),
+            ({"schedule": RESTARTS | {"weights": [1.0]}}, "give as many minima and weights as periods"),
             (
                 {"progressive_learning": [{"after": 12, "batch": 4, "patch": 8}]},
                 "after must grow, and end before steps (12)",

@@ -56,5 +56,5 @@ def test_the_logits_are_the_students_distance(project):
 
 def test_an_encoder_has_one_size_of_images(project):
     project.params["encoders"]["sr"]["training"]["progressive_learning"] = [{"after": 4, "batch": 4, "patch": 16}]
-    with pytest.raises(InputError, match=r"training.progressive_learning: an encoder has one size of images"):
+    with pytest.raises(InputError, match=r"training.progressive_learning: an encoder has one image size"):
         project.run(train_encoder)

@@ -82,7 +82,7 @@ class TestTensors:
         path = tmp_path / "broken.pt"
         for length in [0, 1, 8, 100, *range(200, len(whole) - 1, 997)]:
             path.write_bytes(whole[:length])
-            with pytest.raises(InputError, match=r"broken\.pt: not readable as a file by torch\.save"):
+            with pytest.raises(InputError, match=r"broken\.pt: not readable as a file of torch\.save"):
                 pickled_tensors(path)
         for place in range(0, min(len(whole), 12000), 61):
             path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
@@ -96,7 +96,7 @@ class TestTensors:
 def test_a_bare_pickle_is_refused_and_does_not_run(protocol: int, tmp_path: Path) -> None:
     target, path = tmp_path / "created", tmp_path / "rcan.pt"
     path.write_bytes(pickle.dumps(Harmful(target), protocol))
-    with pytest.raises(InputError, match="not readable as a file by torch"):
+    with pytest.raises(InputError, match="not readable as a file of torch"):
         pickled_tensors(path)
     assert not target.exists()
 
@@ -109,7 +109,7 @@ def test_a_tensor_beyond_its_numbers_is_refused(tmp_path: Path) -> None:
         for name in archive.namelist():
             content = archive.read(name)
             copy.writestr(name, content.replace(b"K\x07K\x09", b"K\x77K\x09") if name.endswith("data.pkl") else content)
-    with pytest.raises(InputError, match="not readable as a file by torch"):
+    with pytest.raises(InputError, match="not readable as a file of torch"):
         pickled_tensors(changed)
 
 

@@ -22,13 +22,13 @@ class ExpertWeights(nn.Module):
         self.ca_fc = nn.Sequential(nn.Linear(channels, 2 * count), nn.ReLU(), nn.Linear(2 * count, count))
 
     def forward(self, features: Tensor) -> Tensor:
-        """`B C h w` -> `B steps experts`, 1 in sum over the experts."""
+        """`B C h w` -> `B steps experts`, whose sum over the experts is 1."""
         scores: Tensor = self.ca_fc(features.mean((2, 3))).unflatten(-1, (_STEPS, _EXPERTS))
         return scores.softmax(-1)
 
 
 class ExpertLayer(nn.Module):
-    """Experts side by side, weighed and joined: convolutions of several sides and reaches, and a mean.
+    """Experts side by side, weighted and joined: convolutions of several sizes and dilations, and a mean.
 
     Official parameter names: `_ops.{0..6}.op.{k}`, `_out.0`.
     """
@@ -66,9 +66,9 @@ class ExpertSteps(nn.Module):
 
 
 class ExpertCompensator(nn.Module):
-    """Four steps of eight experts, weighed by the image itself; official names `layers.{0,1}`.
+    """Four steps of eight experts, weighted by the image itself; official names `layers.{0,1}`.
 
-    The weights come from means over the whole image: a crop or a tile may weigh the experts otherwise.
+    The weights come from means over the whole image: a crop or a tile may weight the experts differently.
     """
 
     def __init__(self, channels: int) -> None:

@@ -25,10 +25,10 @@ _BOTTOM = _LEVELS - 1
 class FourLevels(Backbone):
     """Three encoder levels, the latent one, three decoder levels that join the encoder's features, and a refinement.
 
-    Each of them is a stage, so that networks of any number of blocks are compared level by level: seven, and an eighth
-    where there is a refinement. A stage that changes the size begins with that. The last stage's features are what
-    enters the output convolution. The context is the image and the features of the encoder's levels that the decoder
-    has not joined yet; a level's features are put there by the next stage, so that what replaces them is joined.
+    Each of them is a stage, so that networks with any number of blocks are compared level by level: seven stages, or
+    eight with a refinement. A stage that changes the size begins by doing so. The last stage's features enter the
+    output convolution. The context is the image and the features of those encoder levels that the decoder has not
+    joined yet; the next stage puts a level's features there, so that features that replace them are the ones joined.
 
     Official parameter names: `patch_embed.proj`, `encoder_level{1,2,3}.{j}`, `down{k}_{k+1}.body.0`, `latent.{j}`,
     `up{k+1}_{k}.body.0`, `reduce_chan_level{3,2}`, `decoder_level{3,2,1}.{j}`, `refinement`, `output`.
@@ -39,7 +39,7 @@ class FourLevels(Backbone):
         blocks: of each level of the encoder, the latent one last; the decoder mirrors them.
         heads: attention heads of each level.
         block: makes a block.
-        refinement: makes what refines the features of a width, or None.
+        refinement: makes the refinement from its width, or None.
     """
 
     multiple = 2**_BOTTOM

@@ -32,7 +32,7 @@ def upsampler(scale: int, channels: int) -> nn.Sequential:
 
 
 class ColourShift(nn.Module):
-    """Between [0, 1] and the official networks' range: 0..255 with DIV2K's mean colour subtracted.
+    """Converts between [0, 1] and the official networks' range: 0..255 with DIV2K's mean colour subtracted.
 
     Official checkpoints hold it as frozen 1x1 convolutions `sub_mean` and `add_mean`; it has no parameters here.
     """
@@ -90,7 +90,7 @@ class HeadBodyTail(Backbone):
         return self.shift.outward(self.tail(state.features))
 
     def basicsr_names(self) -> dict[str, str]:
-        """What BasicSR calls head, closing convolution and tail, as patterns, and what they are called here."""
+        """BasicSR's names of head, closing convolution and tail, as patterns, and their names here."""
         return {
             r"conv_first\.": "head.0.",
             r"conv_after_body\.": f"body.{self.depth}.",

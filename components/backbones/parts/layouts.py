@@ -1,4 +1,4 @@
-"""How other releases of a network name its weights, and what these are called here."""
+"""How other releases of a network name its weights, and how those names become ours."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -16,8 +16,8 @@ class Layout:
 
     Attributes:
         name: whose names they are, for the log.
-        convert: tensors under those names -> tensors under ours. What it doesn't know it hands on, so that a file
-            which doesn't fit is refused by the names that it holds.
+        convert: tensors under those names -> tensors under ours. It passes on names that it doesn't know, so that the
+            error for a file that doesn't fit shows the names in it.
     """
 
     name: str
@@ -25,9 +25,10 @@ class Layout:
 
     @classmethod
     def renaming(cls, name: str, patterns: Mapping[str, str]) -> Self:
-        """Rename by regular expressions: each is replaced where it is found first, in the order given.
+        """Rename by regular expressions: each replaces its first match, in the order given.
 
-        Patterns for whole parts of a name begin at its beginning: `conv_first` is not to be found in another name.
+        A pattern matches at the start of a name, so that `conv_first` is not found inside another name; one that
+        begins with a lookbehind matches anywhere.
         """
         compiled = [
             (re.compile(pattern if pattern.startswith("(?<=") else f"^{pattern}"), made)

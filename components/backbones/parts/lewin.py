@@ -8,7 +8,7 @@ from components.backbones.parts.window_attention import WindowAttention, linear
 
 
 class SplitProjection(nn.Module):
-    """Queries apart from keys and values; official names `to_q`, `to_kv`."""
+    """Queries projected separately from keys and values; official names `to_q`, `to_kv`."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -48,9 +48,9 @@ class LocallyEnhancedMlp(nn.Module):
 
 
 class LeWinBlock(SwinBlock):
-    """Locally-enhanced window block (LeWin, equations 2 and 3), in the decoder with a modulator.
+    """Locally-enhanced window block (LeWin, equations 2 and 3), with a modulator in the decoder.
 
-    The modulator (section 3.3) is what is learnt to be added to the tokens of every window before their attention.
+    The modulator (section 3.3) is a learnt value for each token, added to those of every window before attention.
 
     Official parameter names: those of `SwinBlock`, and `modulator`.
     """

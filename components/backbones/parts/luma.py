@@ -1,4 +1,4 @@
-"""Networks that restore luma alone and keep the colour: what FSRCNN, VDSR and their kin have in common."""
+"""Networks that restore luma alone and keep the colour: what FSRCNN, VDSR and the like have in common."""
 
 from abc import abstractmethod
 from fractions import Fraction
@@ -17,14 +17,14 @@ _RANGE = sum(LUMA)
 def to_luma(image: Tensor) -> Tensor:
     """Luma Y of ITU-R BT.601 in studio range: `B 3 H W` RGB in [0, 1] -> `B 1 H W`, 16/255 black to 235/255 white.
 
-    It is `components.images.metrics.to_luma` over 255: what these networks restore is what is measured.
+    It is `components.images.metrics.to_luma` over 255: these networks restore exactly what is measured.
     """
     weights = image.new_tensor(LUMA).view(1, 3, 1, 1) / PEAK
     return (image * weights).sum(1, keepdim=True) + _BLACK / PEAK
 
 
 def to_gray(luma: Tensor) -> Tensor:
-    """Level of gray with a luma: as from `to_luma` -> the same shape, 0 for black and 1 for white."""
+    """Gray level for a luma from `to_luma`, of the same shape: 0 for black and 1 for white."""
     return (luma * PEAK - _BLACK) / _RANGE
 
 
@@ -35,8 +35,8 @@ class LumaBackbone(Backbone):
     such a network is trained on gray images, as published, the L1 of RGB is 255/219 of the L1 of luma (the option
     `gray` of the task `sr`).
 
-    A subclass has `enter_luma` and `leave_luma` instead of `enter` and `leave`. Its stages find the context that
-    `enter_luma` gave first in theirs; an RGB image stands behind it, and has to stay there.
+    A subclass has `enter_luma` and `leave_luma` instead of `enter` and `leave`. The context of its stages begins with
+    what `enter_luma` gave; the RGB image comes last in it, and has to stay there.
     """
 
     @abstractmethod
@@ -63,12 +63,12 @@ class LumaBackbone(Backbone):
         return self.leave_apart(state)[0]
 
     def enter_beside(self, luma: Tensor, image: Tensor) -> State:
-        """Shallow features of `luma`, `B 1 h w`, and an image that goes along."""
+        """Shallow features of `luma`, `B 1 h w`, with an image carried in the context."""
         state = self.enter_luma(luma)
         return State(state.features, (*state.context, image))
 
     def leave_apart(self, state: State) -> tuple[Tensor, Tensor]:
-        """Restored luma, and the image that went along."""
+        """Restored luma, and the image carried in the context."""
         *context, image = state.context
         return self.leave_luma(State(state.features, tuple(context))), image
 
@@ -76,8 +76,8 @@ class LumaBackbone(Backbone):
     def join(luma: Tensor, image: Tensor, scale: int | None = None) -> Tensor:
         """Give `luma`, `B 1 H W`, the chroma of an image, `B 3 h w`, enlarged to its size: `B 3 H W` RGB in [0, 1].
 
-        What differs from gray is enlarged: it has no luma, which is linear, as enlarging is. The ratio of the sizes
-        is `scale` where it is given: a compiler that leaves sizes open has no ratio of them.
+        The difference from gray is enlarged: it has no luma before or after, since luma and enlarging are linear. A
+        given `scale` is taken as the ratio of sizes, because a compiler that leaves sizes open cannot compute it.
         """
         ratio = Fraction(luma.shape[-1], image.shape[-1]) if scale is None else Fraction(scale)
         with full_precision(image):
@@ -85,6 +85,6 @@ class LumaBackbone(Backbone):
             return to_gray(luma) + (colour if ratio == 1 else resize_batch(colour, ratio))
 
     def enlarge(self, luma: Tensor) -> Tensor:
-        """MATLAB's bicubic enlargement, `B 1 h w` -> `B 1 h*scale w*scale`, in full precision under autocast too."""
+        """MATLAB's bicubic enlargement, `B 1 h w` -> `B 1 h*scale w*scale`, in full precision even under autocast."""
         with full_precision(luma):
             return resize_batch(luma, Fraction(self.scale))

@@ -12,9 +12,9 @@ def at_least_float32(values: Tensor) -> Tensor:
 
 
 def full_precision(values: Tensor) -> contextlib.AbstractContextManager[object]:
-    """A context without autocast on the device of `values`; a tensor without data (`meta`) has no autocast to leave.
+    """A context without autocast on the device of `values`; for a tensor without data (`meta`) it does nothing.
 
-    It converts nothing: what autocast made coarser before stays so, see `at_least_float32`.
+    It converts nothing: what autocast has already made coarser stays so, see `at_least_float32`.
     """
     device = values.device.type
     return contextlib.nullcontext() if device == "meta" else torch.autocast(device, enabled=False)

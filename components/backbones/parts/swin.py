@@ -43,7 +43,7 @@ class Mlp(nn.Module):
 
 
 class StochasticDepth(nn.Module):
-    """Drops a residual of a sample with a probability while training, and scales those that stay (Huang et al., 2016).
+    """Drops each sample's residual with a probability while training, and scales up the rest (Huang et al., 2016).
 
     It has no parameters, and does nothing in evaluation mode.
     """
@@ -62,7 +62,7 @@ class StochasticDepth(nn.Module):
 
 
 class SwinBlock(nn.Module):
-    """Attention in windows and an MLP, each behind a normalisation and added to its input.
+    """Attention in windows and an MLP, each after a normalisation and added to its input.
 
     Official parameter names: `norm1`, `attn`, `norm2`, `mlp`.
 
@@ -71,10 +71,10 @@ class SwinBlock(nn.Module):
         heads: attention heads.
         window: side of the windows.
         shift: how far up and left the image is rolled before it is cut into windows; 0 or half a window.
-        mlp_ratio: hidden width of the MLP over the channels.
+        mlp_ratio: hidden width of the MLP, as a multiple of the channels.
         drop_path_rate: probability of stochastic depth.
-        attention: what attends in a window.
-        mlp: what follows it, from the channels and the hidden width.
+        attention: makes the attention within a window.
+        mlp: makes the MLP, from the channels and the hidden width.
     """
 
     def __init__(
@@ -141,9 +141,9 @@ class ResidualSwinBlock(nn.Module):
         channels: width.
         heads: attention heads of each block.
         window: side of the windows.
-        mlp_ratio: hidden width of the MLPs over the channels.
-        drop_path_rates: for each block, its probability of stochastic depth.
-        attention: what attends in a window.
+        mlp_ratio: hidden width of the MLPs, as a multiple of the channels.
+        drop_path_rates: probability of stochastic depth of each block.
+        attention: makes the attention within a window.
     """
 
     def __init__(
@@ -181,9 +181,9 @@ def residual_swin_blocks(
     drop_path_rate: float,
     attention: AttentionKind = WindowAttention,
 ) -> nn.ModuleList:
-    """Residual Swin blocks of `depths` blocks each, shallow to deep; official name `layers`.
+    """Residual Swin blocks of `depths` Swin blocks each, shallow to deep; official name `layers`.
 
-    The probability of stochastic depth rises evenly over all of them, from 0 to `drop_path_rate`.
+    The probability of stochastic depth rises evenly over all Swin blocks, from 0 to `drop_path_rate`.
     """
     rates = np.linspace(0, drop_path_rate, sum(depths)).tolist()
     starts = [sum(depths[:index]) for index in range(len(depths))]

@@ -15,7 +15,7 @@ _EPSILON = 1e-5
 
 
 class BiasFreeNorm(nn.Module):
-    """Divides the channels of each pixel by their standard deviation, without taking their mean off."""
+    """Divides the channels of each pixel by their standard deviation, without subtracting their mean."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -54,8 +54,8 @@ def depthwise(channels: int, side: int = 3, dilation: int = 1) -> nn.Conv2d:
 class TransposedAttention(nn.Module):
     """Multi-Dconv head transposed attention (MDTA, equation 1 of Restormer): channels attend to channels.
 
-    Queries, keys and values are 1x1 and depthwise convolutions; queries and keys are of length 1 over all positions, so
-    that the whole image is one sum: crops and tiles see other weights than the image they are cut from.
+    Queries, keys and values are 1x1 and depthwise convolutions. Queries and keys are scaled to length 1 over all
+    positions of the image, so that crops and tiles see other weights than the image they are cut from.
 
     Official parameter names: `temperature`, `qkv`, `qkv_dwconv`, `project_out`.
 
@@ -90,7 +90,7 @@ class TransposedAttention(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention and a feed-forward part, each behind a normalisation and added to its input.
+    """Attention and a feed-forward part, each after a normalisation and added to its input.
 
     Official parameter names: `norm1`, `attn`, `norm2`, `ffn`.
     """

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from components.run.errors import InputError
 
 _HIDDEN = -100.0
-"""What the official code adds to the score of a token of another region."""
+"""What the official code adds to the score of a token in another region."""
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:
@@ -20,8 +20,8 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
 class WindowAttention(nn.Module):
     """Multi-head self-attention of the tokens of a window, with a learnt bias for each relative position.
 
-    Official parameter names: `relative_position_bias_table`, `qkv`, `proj`. The official index of the table and the
-    masks of a fixed input size are buffers in its checkpoints; here they are computed.
+    Official parameter names: `relative_position_bias_table`, `qkv`, `proj`. Official checkpoints hold the index into
+    the table and the masks for a fixed input size as buffers; here they are computed.
 
     Args:
         channels: a multiple of the heads.
@@ -45,11 +45,11 @@ class WindowAttention(nn.Module):
         self.register_buffer("position", down * (2 * window - 1) + across, persistent=False)
 
     def forward(self, tokens: Tensor, regions: Tensor | None) -> Tensor:
-        """Let the tokens of each window attend to each other, those of different regions of a window excepted.
+        """Let the tokens of each window attend to each other, if they are of the same region.
 
         Args:
             tokens: `B n w*w C`, the n windows of each image.
-            regions: `n w*w`, the region of each token; None where a window is of one region.
+            regions: `n w*w`, the region of each token; None if each window is one region.
         """
         query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
         bias = self.relative_position_bias_table[self.position].permute(2, 0, 1)
@@ -77,9 +77,9 @@ def from_windows(tokens: Tensor, window: int, height: int, width: int) -> Tensor
 
 
 def shifted_regions(height: int, width: int, window: int, shift: int, device: torch.device | None = None) -> Tensor:
-    """Region of each token of a rolled image, `n w*w`: tokens of different regions were no neighbours before it.
+    """Region of each token of a rolled image, `n w*w`: tokens of different regions were not adjacent before the roll.
 
-    Three bands along each axis: what no border crosses, and the two parts of the last window.
+    There are three bands along each axis: all but the last window, and the two parts of the last window.
     """
     down, across = (_bands(side, window, shift, device) for side in (height, width))
     regions = 3 * down[:, None] + across
@@ -89,5 +89,5 @@ def shifted_regions(height: int, width: int, window: int, shift: int, device: to
 def _bands(side: int, window: int, shift: int, device: torch.device | None) -> Tensor:
     """Band of each position along an axis: 0, 1 or 2."""
     position = torch.arange(side, device=device)
-    # Compared with `side`, not with the length of `position`: that would be a constant in an exported graph.
+    # Compared with `side`, not with the length of `position`, which would be a constant in an exported graph.
     return (position >= side - window).float() + (position >= side - shift).float()

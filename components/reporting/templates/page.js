@@ -1,5 +1,5 @@
 "use strict";
-// The page is whole without this; it adds sorting, the viewer of images, values to point at, and the choice of colours.
+// The page is complete without this; it adds sorting, the image viewer, values to point at, and the choice of colours.
 
 const byId = (id) => document.getElementById(id);
 
@@ -18,7 +18,7 @@ function choice(text, options, chosen, onChange) {
   return make("label", {}, `${text} `, select);
 }
 
-/* Colours: the reader's setting, until the button is pressed. */
+/* Colours: the system's setting, until the button is pressed. */
 function colours() {
   const root = document.documentElement;
   const dark = () => (root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
@@ -79,7 +79,7 @@ function costs() {
   show();
 }
 
-/* Charts: the value nearest to the pointer, or by the arrow keys. */
+/* Charts: show the value nearest to the pointer, or move through them with the arrow keys. */
 function values() {
   const tip = make("div", { class: "tip", role: "status" });
   tip.hidden = true;
@@ -130,8 +130,8 @@ function values() {
 
 /* Viewer: one image at a time; every panel shows the same part of it. */
 const PICTURE = "picture";
-const ERROR = "error to the clean image";
-const DISTANCE = "distance to the teacher";
+const ERROR = "error against the clean image";
+const DISTANCE = "distance from the teacher";
 const LUMA = [65.481 / 255, 128.553 / 255, 24.966 / 255];
 
 function viewer() {
@@ -218,7 +218,7 @@ function viewer() {
     return element;
   }
 
-  /* Zoom about a point of the viewport, given by its shares of width and height. */
+  /* Zoom around a point of the viewport, given as fractions of its width and height. */
   function zoom(wanted, across = 0.5, down = 0.5) {
     const next = Math.min(Math.max(wanted, 1), 32);
     const [w, h] = [state.width, state.height];
@@ -228,7 +228,7 @@ function viewer() {
     place();
   }
 
-  /* Lay every canvas where the state says. */
+  /* Move every canvas to where the state says. */
   function place() {
     const inside = (value, length) => Math.min(Math.max(value, length / (2 * state.zoom)), length - length / (2 * state.zoom));
     state.x = inside(state.x, state.width);
@@ -242,12 +242,12 @@ function viewer() {
       }
       element.style.touchAction = state.zoom > 1 ? "none" : "pan-y";
     }
-    // What is right of the slider, in the canvas's own pixels.
+    // The left edge of what is shown to the right of the slider, in the canvas's own pixels.
     const shown = state.x + ((state.share - 0.5) * state.width) / state.zoom;
     over.style.clipPath = `inset(0 0 0 ${shown}px)`;
     divider.style.left = `${100 * state.share}%`;
     const times = (stage.clientWidth / state.width) * state.zoom;
-    reading.textContent = `${times.toFixed(2)} screen pixels a pixel, centre at row ${Math.round(state.y)}, column ${Math.round(state.x)}`;
+    reading.textContent = `${times.toFixed(2)} screen pixels per pixel, centre at row ${Math.round(state.y)}, column ${Math.round(state.x)}`;
   }
 
   function pixels(name) {
@@ -261,7 +261,7 @@ function viewer() {
     return context.getImageData(0, 0, state.width, state.height);
   }
 
-  /* Levels of luma at the light end; networks differ less from one another than from the clean image. */
+  /* Levels of luma at the light end; networks differ less from each other than from the clean image. */
   const lightest = () => (state.mode === DISTANCE ? largest / 4 : largest);
 
   /* A version of the image as the mode shows it. */
@@ -289,7 +289,7 @@ function viewer() {
     names[1].textContent = state.right;
     for (const element of viewports.slice(1)) paint(element.querySelector("canvas"), element.dataset.name);
     legend.hidden = state.mode === PICTURE;
-    legend.lastChild.textContent = ` ${lightest()} levels of luma and more`;
+    legend.lastChild.textContent = ` ${lightest()} levels of luma or more`;
     place();
   }
 
@@ -337,8 +337,8 @@ function viewer() {
       choice("Show", [PICTURE, ERROR, DISTANCE], state.mode, set("mode")),
       press("+", "zoom in", () => zoom(state.zoom * 1.5)),
       press("\u2212", "zoom out", () => zoom(state.zoom / 1.5)),
-      press("1:1", "one screen pixel a pixel", () => zoom(state.width / (stage.clientWidth * devicePixelRatio))),
-      press("4:1", "four screen pixels a pixel", () => zoom((4 * state.width) / (stage.clientWidth * devicePixelRatio))),
+      press("1:1", "one screen pixel per pixel", () => zoom(state.width / (stage.clientWidth * devicePixelRatio))),
+      press("4:1", "four screen pixels per pixel", () => zoom((4 * state.width) / (stage.clientWidth * devicePixelRatio))),
       press("All", "show all of it", () => zoom(1)),
     );
     show();
@@ -346,7 +346,7 @@ function viewer() {
 
   stage.setAttribute("aria-label", "two versions of the image; arrows move, + and - zoom, 0 shows all");
   addEventListener("resize", place);
-  // Rows of the tables lead to their image.
+  // Rows of the tables link to their image.
   for (const head of document.querySelectorAll("#images tbody th, #lost tbody th")) {
     const key = head.textContent.trim();
     if (!shots.some((one) => one.dataset.key === key)) continue;

@@ -925,6 +925,6 @@ class TestRealTraining:
         (tmp_path / "check").write_text('{"sha256": "another"}')
         done = distilled()
         assert done.returncode == 2
-        said = "error: check speaks of other weights than teacher: run check_teacher again."
+        said = "error: check is about other weights than teacher: run check_teacher again."
         assert f"traceback : {said}" in done.stderr.partition("last lines of ")[2]
         assert re.search(r"error: TrainJob distill-\w+ failed: .* first to fail: exit code 1\.\n$", done.stderr)

@@ -86,7 +86,7 @@ def test_it_tells_what_was_exported_and_how_long_the_stages_took(project):
     assert "| dckd, ONNX, int8 | 1,234 | 30.75 | \N{MINUS SIGN}0.25 | 62.5 | 200 |" in page
     assert f"| teacher, as trained | {ABSENT} | {ABSENT} | {ABSENT} | 100 | 200 |" in page
     assert "measured on: another card, 5 threads" in page
-    assert "(of a training that was broken off, its last part): report 62 s." in page
+    assert "(only the last part of an interrupted training): report 62 s." in page
     assert "other 7 s" not in page
     teacher = next(line for line in page.splitlines() if line.startswith("| teacher |"))
     assert teacher.endswith(" 750 |")
