@@ -36,11 +36,19 @@ _WRITE_LISTS = "components.list_dependencies"
 def params_fault() -> str | None:
     """What is wrong with the part of params.yaml that shapes the graph, or None."""
     params = importlib.import_module("components.run.params")
-    lists = importlib.import_module("components.dependencies.lists")
     try:
-        values = params.read_params()
-        params.typed(params.Run, params.section(values, "run"), f"{params.PARAMS_FILE}: run")
-        lists.refuse_stale(lists.GRAPH_FILE.read_text(encoding="utf-8"), values)
+        params.typed(params.Run, params.section(params.read_params(), "run"), f"{params.PARAMS_FILE}: run")
+    except importlib.import_module("components.run.errors").InputError as error:
+        return str(error)
+    return None
+
+
+def lists_fault() -> str | None:
+    """Whether dvc.yaml's lists of dependencies do not match params.yaml, or None."""
+    lists = importlib.import_module("components.dependencies.lists")
+    params = importlib.import_module("components.run.params")
+    try:
+        lists.refuse_stale(lists.GRAPH_FILE.read_text(encoding="utf-8"), params.read_params())
     except importlib.import_module("components.run.errors").InputError as error:
         return str(error)
     return None

@@ -317,7 +317,7 @@ def test_an_unknown_dataset_or_source_is_named(project, capsys, section, name, m
 
 
 def test_imported_networks_without_history_are_reported_as_such(project):
-    for folder in ("teachers/sr", "students/sr/logits"):
+    for folder in ("teachers/sr", "students/sr/logits/3"):
         for name in ("history.csv", "validation.csv"):
             Path(f"data/{folder}/{name}").write_text("step\n")
     Path("data/encoders/sr/history.csv").write_text("step\n")
@@ -381,7 +381,7 @@ def test_the_networks_their_recipes_and_the_hashes_of_their_weights_stand_on_bot
 
 
 def test_what_differs_in_every_run_is_shown_where_it_is_given(project):
-    speed = {"dckd": {"seconds_per_megapixel": 0.5, "device": "cpu", "threads": 2}}
+    speed = {"dckd/3": {"seconds_per_megapixel": 0.5, "device": "cpu", "threads": 2}}
     given = {"revision": "abc1234", "changed": True, "lock": "f" * 64, "made": "2026-01-02 03:04 UTC", "speed": speed}
     write_json(Path("circumstances.json"), given)
     run_step(report, [*FLAGS, "--circumstances", "circumstances.json"], observe=observed)

@@ -83,17 +83,17 @@ def _code(params: Mapping[str, Any], module: str, sections: str) -> list[str]:
     """Files of networks and tasks that a step runs."""
     tasks = _run(params).tasks
     kinds = [dict(section(params, "tasks", task)).get("name", task) for task in tasks]
-    chosen = [_entry("tasks", kind) for kind in kinds]
+    chosen = [_entry("tasks", kind, f"tasks.{task}") for task, kind in zip(tasks, kinds, strict=True)]
     for name in filter(None, sections.split(", ")):
         for key in _NETWORKS[name](params, tasks):
             where = section(params, *key.split("."))
-            chosen.append(_entry("backbones", str(section(where, "backbone", "name"))))
+            chosen.append(_entry("backbones", str(section(where, "backbone", "name")), f"{key}.backbone"))
     return [file for file in files_of(modules_of([module], chosen)) if file.startswith(_EXACT)]
 
 
-def _entry(table: str, name: str) -> str:
+def _entry(table: str, name: str, key: str) -> str:
     if name not in entries(table):
-        raise unknown_name(f"{PARAMS_FILE}: {table}", name, entries(table))
+        raise unknown_name(f"{PARAMS_FILE}: {key}.name", name, entries(table))
     return entries(table)[name]
 
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from pipeline.messages import PipelineError
-from pipeline.project import command_fault, params_fault
+from pipeline.project import command_fault, lists_fault, params_fault
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,5 +22,6 @@ def run(_: argparse.Namespace) -> None:
 
     fault = params_fault()
     faults = [fault] if fault else [command_fault(stage.command) for stage in read_graph(Path())]
-    if told := list(dict.fromkeys(filter(None, faults))):
+    told = list(dict.fromkeys(filter(None, faults))) or list(filter(None, [lists_fault()]))
+    if told:
         raise PipelineError("\n".join(told))

@@ -38,19 +38,19 @@ def make_project_folder(root):
     (root / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
     (root / ".gitignore").write_text("/data\n/.cache\n__pycache__/\n")
     speed = {"seconds_per_megapixel": 0.25, "device": "a card", "threads": 3}
-    (root / "data/speed/sr").mkdir(parents=True)
-    (root / "data/speed/sr/dckd.json").write_text(json.dumps(speed))
+    (root / "data/speed/sr/dckd").mkdir(parents=True)
+    (root / "data/speed/sr/dckd/3.json").write_text(json.dumps(speed))
     (root / "data/speed/sr/teacher.json").write_text(json.dumps(speed | {"seconds_per_megapixel": 0.75}))
     costs = {name: {"seconds_per_megapixel": 0.1, "megabytes_per_megapixel": 200.4} for name in EXPORTED}
     costs["student_int8"]["seconds_per_megapixel"] = 0.0625
     student = hashlib.sha256((root / "data/students/sr/dckd/3/student.safetensors").read_bytes()).hexdigest()
     exported = {"device": "another card", "threads": 5, "student": student, "networks": costs}
-    (root / "data/speed/sr/dckd-export.json").write_text(json.dumps(exported))
+    (root / "data/speed/sr/dckd/3-export.json").write_text(json.dumps(exported))
     files = ("torch", "student", "student_float16", "student_int8")
     losses = {name: {"bytes": 4321, "first": {"psnr": 31.0, "lost": 0.0}} for name in files}
     losses["student_int8"] = {"bytes": 1234, "first": {"psnr": 30.75, "lost": 0.25}}
-    (root / "data/exports/sr/dckd").mkdir(parents=True)
-    (root / "data/exports/sr/dckd/losses.json").write_text(json.dumps(losses))
+    (root / "data/exports/sr/dckd/3").mkdir(parents=True)
+    (root / "data/exports/sr/dckd/3/losses.json").write_text(json.dumps(losses))
     (root / ".cache/durations").mkdir(parents=True)
     for stage, seconds in (("report", 61.5), ("other", 7.25)):
         (root / f".cache/durations/{stage}.json").write_text(json.dumps({"seconds": seconds}))
@@ -93,7 +93,7 @@ def test_it_tells_what_was_exported_and_how_long_the_stages_took(project):
 
 
 def test_the_export_of_a_former_student_is_left_out(project):
-    file = project / "data/speed/sr/dckd-export.json"
+    file = project / "data/speed/sr/dckd/3-export.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"student": "0" * 64}))
     page_of(project)
     assert "### Exported" not in (project / "data/pages/report/report.md").read_text(encoding="utf-8")
@@ -101,7 +101,7 @@ def test_the_export_of_a_former_student_is_left_out(project):
 
 def test_an_export_without_its_losses_is_left_out(project, monkeypatch):
     monkeypatch.chdir(project)
-    assert set(circumstances("sr", [])["exports"]) == {"dckd"}
+    assert set(circumstances("sr", [])["exports"]) == {"dckd/3"}
     shutil.rmtree(project / "data/exports")
     assert circumstances("sr", [])["exports"] == {}
 
