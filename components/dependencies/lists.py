@@ -29,6 +29,7 @@ GRAPH_FILE = Path("dvc.yaml")
 COMMAND = "python -m components.list_dependencies"
 
 _LIST = re.compile(r"(?P<indent> +)# list: (?P<what>[^\n]*)\n(?P<lines>(?: +- [^\n]*\n)*)(?= +# end of list\n)")
+_BEGIN = re.compile(r"^ +# list: ", re.MULTILINE)
 _STEP = re.compile(r"python -m (?P<module>components\.\w+)")
 _EXACT = ("components/backbones/", "components/tasks/")
 """Folders whose files are listed one by one, because a new file there must not rerun anything."""
@@ -41,12 +42,14 @@ def list_dependencies(text: str, params: Mapping[str, Any]) -> str:
         InputError: a list of an unknown kind, or `params` that name something they do not define.
     """
     stages = yaml.safe_load(text)["stages"]
+    if len(_LIST.findall(text)) != len(_BEGIN.findall(text)):
+        raise InputError(f"{GRAPH_FILE}: a `# list:` has other lines than `- ENTRY`, or no `# end of list` after them.")
 
     def written(found: re.Match[str]) -> str:
         stage = _stage_at(text, found.start())
         kind, _, rest = found["what"].partition(" of ")
         if kind not in LISTS:
-            raise unknown_name(f"{GRAPH_FILE}: stages.{stage}: # list:", kind, LISTS)
+            raise unknown_name(f"{GRAPH_FILE}: stages.{stage}: # list", kind, LISTS)
         command = _STEP.search(str(stages[stage].get("cmd", "")))
         module = command["module"] if command else ""
         lines = LISTS[kind](params, module, rest)
@@ -66,7 +69,7 @@ def refuse_stale(text: str, params: Mapping[str, Any]) -> None:
         here, there = set(text.splitlines()), set(wanted.splitlines())
         named = ", ".join(line.strip(" -") for line in sorted(there - here) + sorted(here - there))
         raise InputError(
-            f"{GRAPH_FILE}: its lists of dependencies do not match {PARAMS_FILE} ({named}): run `{COMMAND}`."
+            f"{GRAPH_FILE}: its lists of dependencies do not match {PARAMS_FILE} ({named or 'their order'}): run `{COMMAND}`."
         )
 
 
@@ -85,6 +88,8 @@ def _code(params: Mapping[str, Any], module: str, sections: str) -> list[str]:
     kinds = [dict(section(params, "tasks", task)).get("name", task) for task in tasks]
     chosen = [_entry("tasks", kind, f"tasks.{task}") for task, kind in zip(tasks, kinds, strict=True)]
     for name in filter(None, sections.split(", ")):
+        if name not in _NETWORKS:
+            raise unknown_name(f"{GRAPH_FILE}: # list: code of", name, _NETWORKS)
         for key in _NETWORKS[name](params, tasks):
             where = section(params, *key.split("."))
             chosen.append(_entry("backbones", str(section(where, "backbone", "name")), f"{key}.backbone"))

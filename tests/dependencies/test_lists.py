@@ -108,8 +108,20 @@ def test_params_that_name_what_is_not_there_are_refused_by_key(change, said, par
 
 def test_an_unknown_kind_of_list_is_refused_with_its_stage(params):
     text = TEXT.replace("# list: members", "# list: member", 1)
-    with pytest.raises(InputError, match=r"stages\.train_ensemble: # list:: unknown name 'member'.*'members'"):
+    with pytest.raises(InputError, match=r"stages\.train_ensemble: # list: unknown name 'member'.*'members'"):
         list_dependencies(text, params)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("      # end of list\n", "", "no `# end of list`"),
+        ("# list: code of students\n", "# list: code of student\n", "unknown name 'student'. Did you mean 'students'"),
+    ],
+)
+def test_a_list_that_is_not_whole_is_refused(before, after, said, params):
+    with pytest.raises(InputError, match=said):
+        list_dependencies(TEXT.replace(before, after, 1), params)
 
 
 class TestStale:
