@@ -4,6 +4,7 @@
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -84,11 +85,16 @@ EDITS: dict[str, Edit] = {
 
 
 @contextmanager
-def clone() -> Iterator[Path]:
-    """The committed project in a folder of its own."""
+def copied(project: Path | None) -> Iterator[Path]:
+    """The committed project, or another one without its data, in a folder of its own."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, "project")
-        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+        if project is None:
+            subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+        else:
+            shutil.copytree(
+                project, folder, ignore=shutil.ignore_patterns("data", "cache", ".cache", "__pycache__", ".venv")
+            )
         yield folder
 
 
@@ -96,13 +102,16 @@ def main() -> None:
     """Print a line for each edit: stages that run, and stages that may."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.edit_cost", description=__doc__)
     parser.add_argument("--only", default="", metavar="WORDS", help="edits whose name has these words")
+    parser.add_argument(
+        "--project", type=Path, metavar="DIR", help="one that has run whole (default: the committed one)"
+    )
     parser.add_argument("--names", action="store_true", help="also name the stages that run")
     arguments = parser.parse_args()
     print("| edit | run | may run | of |\n|---|---|---|---|")
     for name, edit in EDITS.items():
         if arguments.only not in name:
             continue
-        with clone() as folder:
+        with copied(arguments.project) as folder:
             edit(folder)
             lines = plan(folder, [], None)
         runs = [line["stage"] for line in lines if line["will"] == "run"]

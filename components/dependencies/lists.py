@@ -69,7 +69,8 @@ def refuse_stale(text: str, params: Mapping[str, Any]) -> None:
         here, there = set(text.splitlines()), set(wanted.splitlines())
         named = ", ".join(line.strip(" -") for line in sorted(there - here) + sorted(here - there))
         raise InputError(
-            f"{GRAPH_FILE}: its lists of dependencies do not match {PARAMS_FILE} ({named or 'their order'}): run `{COMMAND}`."
+            f"{GRAPH_FILE}: its lists of dependencies do not match {PARAMS_FILE} ({named or 'their order'}): "
+            f"run `{COMMAND}`."
         )
 
 
