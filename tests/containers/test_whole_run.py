@@ -28,8 +28,8 @@ pytestmark = [pytest.mark.containers, pytest.mark.slow, pytest.mark.timeout(1800
 BUCKET = "runs"
 # Drawn anew, since this file is among those that are searched for them.
 KEYS = {"AWS_ACCESS_KEY_ID": f"AKID{secrets.token_hex(8)}", "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20)}
-SCORES = "data/scores/sr/dckd.json"
-BELOW_DCKD = ["distill_with_encoder@sr-dckd", "evaluate@sr-dckd", "report@sr"]
+SCORES = "data/scores/sr/dckd/3.json"
+BELOW_DCKD = ["distill_with_encoder@sr-dckd-3", "evaluate_with_encoder@sr-dckd-3", "report@sr"]
 
 
 def call(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -138,7 +138,7 @@ def test_every_stage_above_the_report_runs_in_a_container_of_its_own(cluster, fi
     assert ran[0] == "fetch@sr"
     assert ran[-1] == "report@sr"
     assert set(ran) == set(stages(lock))
-    assert "evaluate@sr-dckd  photographs_test.psnr = " in cluster.said[0]
+    assert "evaluate_with_encoder@sr-dckd-3  photographs_test.psnr = " in cluster.said[0]
     page = Path(re.findall(r"^report@sr  page: (.*)$", cluster.said[0], re.MULTILINE)[0])
     assert "<html" in page.read_text(encoding="utf-8")
 
@@ -192,7 +192,7 @@ def test_the_runs_stand_beside_local_ones(cluster, first, tmp_path):
     assert "weight2" in shown
     compared = done(clone, "dvc", "metrics", "diff", "--md", "first", "weight2", **cluster.storage)
     assert SCORES in compared
-    assert "data/scores/sr/scratch.json" not in compared
+    assert "data/scores/sr/scratch/3.json" not in compared
 
 
 def test_no_secret_is_in_what_was_said_or_compiled_or_kept(cluster, first, image):
