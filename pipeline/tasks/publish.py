@@ -44,8 +44,9 @@ def run(arguments: argparse.Namespace) -> None:
     output = arguments.lock_output and arguments.lock_output.absolute()
     with working_copy(revision, arguments.repository, read_json(arguments.overrides)) as copy:
         text = merged_lock(copy.folder, found)
-        params = copy.folder / PARAMS_FILE
-        files = {LOCK_FILE: text} | ({PARAMS_FILE: params.read_text(encoding="utf-8")} if params.exists() else {})
+        # With other params, dvc.yaml may have other lists.
+        written = [path for name in (PARAMS_FILE, "dvc.yaml") if (path := copy.folder / name).exists()]
+        files = {LOCK_FILE: text} | {path.name: path.read_text(encoding="utf-8") for path in written}
         if output:
             output.parent.mkdir(parents=True, exist_ok=True)
             output.write_text(text, encoding="utf-8")
