@@ -251,7 +251,8 @@ def test_trains_teacher_and_student_and_measures_both(
         project.run(train_privileged_teacher, entries, lmdb="lmdb", output="privileged", scores="privileged.json")
         extra["privileged"] = "privileged/teacher.safetensors"
     files = {"lmdb": "lmdb", "teacher": teacher, "check": "check", **extra}
-    project.run(distill, {"student": task, "method": method}, **files, output="student")
+    entries = {"student": task, "method": method, "seed": str(params["run"]["seeds"][0])}
+    project.run(distill, entries, **files, output="student")
     student = {"student": "student/student.safetensors", "check": "check"}
     project.run(evaluate, **student, **measured, scores="scores", details="details", speed="speed")
 
