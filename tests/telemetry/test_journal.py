@@ -208,26 +208,26 @@ def repository(tmp_path, monkeypatch):
 class TestContext:
     def test_names_revision_and_whether_files_differ(self, repository):
         revision = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
-        found = context.read_context("step", [], {})
+        found = context.read_context("distill", [], {})
         assert (found.tags["git.rev"], found.tags["git.dirty"]) == (revision.strip(), "false")
         assert found.parent == f"git:{revision.strip()}"
         (repository / "file").write_text("2")
-        assert context.read_context("step", [], {}).tags["git.dirty"] == "true"
+        assert context.read_context("distill", [], {}).tags["git.dirty"] == "true"
 
     def test_outside_of_git_there_is_none(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
         monkeypatch.delenv("GIT_REVISION", raising=False)
-        found = context.read_context("step", [], {})
+        found = context.read_context("distill", [], {})
         assert "git.rev" not in found.tags
         assert found.parent_name == "no revision"
 
     @pytest.mark.usefixtures("repository")
     def test_a_cluster_run_goes_before_an_experiment_and_that_before_a_revision(self, monkeypatch):
         monkeypatch.setenv("DVC_EXP_NAME", "wider")
-        assert context.read_context("step", [], {}).parent_name == "wider"
+        assert context.read_context("distill", [], {}).parent_name == "wider"
         monkeypatch.setenv("KFP_RUN_ID", "1234567890")
-        found = context.read_context("step", [], {})
+        found = context.read_context("distill", [], {})
         assert (found.parent, found.parent_name) == ("kfp:1234567890", "kubeflow 12345678")
         assert (found.tags["dvc.exp"], found.tags["kfp.run_id"]) == ("wider", "1234567890")
 
@@ -242,7 +242,7 @@ class TestContext:
         (repository / "dvc.lock").write_text(json.dumps(lock))
         assert identity(limit=1) != first
         monkeypatch.setenv("DVC_STAGE", "../x/dvc.yaml:train")
-        assert context.read_context("step", [], {}).stage == "train"
+        assert context.read_context("distill", [], {}).stage == "train"
 
 
 def test_nothing_is_recorded_in_tests_that_do_not_ask_for_it():

@@ -88,7 +88,7 @@ def no_process_left():
 
 def warnings(caplog):
     return [
-        record.message for record in caplog.records if record.levelno >= logging.WARNING and "tracking" in record.name
+        record.message for record in caplog.records if record.levelno >= logging.WARNING and "telemetry" in record.name
     ]
 
 
@@ -150,7 +150,7 @@ class TestWhatIsRecorded:
 
     def test_of_several_processes_only_the_first_records(self, project, monkeypatch):
         monkeypatch.setenv("RANK", "1")
-        with tracked("step", [], {}):
+        with tracked("distill", [], {}):
             assert current() is recorder._NONE
         assert journals_in(project / ".cache" / "tracking") == []
 
@@ -158,7 +158,7 @@ class TestWhatIsRecorded:
         ("error", "status"), [(InputError("x"), "FAILED"), (RuntimeError("x"), "FAILED"), (KeyboardInterrupt(), None)]
     )
     def test_how_a_step_ended(self, error, status, project):
-        with pytest.raises(type(error)), tracked("step", [], {}):
+        with pytest.raises(type(error)), tracked("distill", [], {}):
             raise error
         ends = [event["status"] for event in recorded(project) if event["event"] == "end"]
         assert ends == ([status] if status else [])
@@ -170,7 +170,7 @@ class TestWhatIsRecorded:
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "pass-of-variable")
         monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: None)
         words = ["--url", "http://me:pass-of-word@host"]
-        with tracked("step", words, {"sources": {"a": "https://x:pass-of-param@h", "b": "pass-of-variable"}}):
+        with tracked("distill", words, {"sources": {"a": "https://x:pass-of-param@h", "b": "pass-of-variable"}}):
             current().metrics({"a": 1.0})
             current().event("tags", values={"x": "pass-of-variable"})
         follow.tell(project / ".cache" / "tracking", "away", "pass-of-variable")
@@ -205,17 +205,17 @@ class TestBrokenOff:
     def test_a_step_that_ended_and_one_with_other_params_begin_anew(self, project):
         folder = project / ".cache" / "tracking"
         for values in ({"limit": 1}, {"limit": 1}):
-            with tracked("step", [], values):
+            with tracked("distill", [], values):
                 pass
         for values in ({"limit": 2}, {"limit": 3}):
-            with contextlib.suppress(KeyboardInterrupt), tracked("step", [], values):
+            with contextlib.suppress(KeyboardInterrupt), tracked("distill", [], values):
                 raise KeyboardInterrupt
         assert len(journals_in(folder)) == 4
 
     def test_an_injected_run_is_not_that_of_another(self, project, monkeypatch):
         for run in ("a", "b", "a"):
             monkeypatch.setenv("MLFLOW_RUN_ID", run)
-            with contextlib.suppress(KeyboardInterrupt), tracked("step", [], {}):
+            with contextlib.suppress(KeyboardInterrupt), tracked("distill", [], {}):
                 raise KeyboardInterrupt
         assert len(journals_in(project / ".cache" / "tracking")) == 2
 
