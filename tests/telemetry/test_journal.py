@@ -232,12 +232,12 @@ class TestContext:
         assert (found.tags["dvc.exp"], found.tags["kfp.run_id"]) == ("wider", "1234567890")
 
     def test_the_identity_changes_with_all_that_a_result_depends_on(self, repository, monkeypatch):
-        def identity(step="a", words=("--x", "y"), **values):
+        def identity(step="fetch", words=("--x", "y"), **values):
             return context.read_context(step, list(words), {"teacher": Path("data/t/x"), **values}).identity
 
         first = identity(limit=1)
         assert identity(limit=1) == first
-        assert len({first, identity(limit=2), identity("b", limit=1), identity(words=(), limit=1)}) == 4
+        assert len({first, identity(limit=2), identity("evaluate", limit=1), identity(words=(), limit=1)}) == 4
         lock = {"stages": {"train": {"outs": [{"path": "data/t", "md5": "a" * 32}]}}}
         (repository / "dvc.lock").write_text(json.dumps(lock))
         assert identity(limit=1) != first
