@@ -105,6 +105,7 @@ def main() -> None:
     parser.add_argument(
         "--project", type=Path, metavar="DIR", help="one that has run whole (default: the committed one)"
     )
+    parser.add_argument("--targets", nargs="+", default=["report", "export"], help="stages (default: report export)")
     parser.add_argument("--names", action="store_true", help="also name the stages that run")
     arguments = parser.parse_args()
     print("| edit | run | may run | of |\n|---|---|---|---|")
@@ -113,7 +114,7 @@ def main() -> None:
             continue
         with copied(arguments.project) as folder:
             edit(folder)
-            lines = plan(folder, [], None)
+            lines = plan(folder, arguments.targets, None)
         runs = [line["stage"] for line in lines if line["will"] == "run"]
         may = sum(line["will"] == "may run" for line in lines)
         print(f"| {name} | {len(runs)} | {may} | {len(lines)} |", flush=True)
