@@ -16,7 +16,7 @@ from components.methods import METHODS
 ROOT = Path(__file__).parents[1]
 TINY: dict[str, Any] = {"steps": 6, "batch": 2, "patch": 24, "log_every": 2, "validate_every": 3}
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
