@@ -172,8 +172,8 @@ class TestHashes:
 
     def test_inputs_are_found_in_the_lock_but_not_what_the_stage_itself_wrote(self):
         lock = ROOT / "dvc.lock"
-        paths = [Path("data/teachers/sr/teacher.safetensors"), Path("data/students/sr/logits"), Path("no/such")]
-        found = locked_inputs(lock, paths, "distill@sr-logits")
+        paths = [Path("data/teachers/sr/teacher.safetensors"), Path("data/students/sr/logits/3"), Path("no/such")]
+        found = locked_inputs(lock, paths, "distill@sr-logits-3")
         assert list(found) == ["data/teachers/sr"]
         assert found["data/teachers/sr"].endswith(".dir")
         assert locked_inputs(ROOT / "no.lock", paths, "") == {}

@@ -90,7 +90,7 @@ def test_fragments_may_repeat_what_others_say(tmp_path):
 def test_fragments_that_differ_are_refused_with_the_stage_and_both_files(tmp_path):
     one = fragment(tmp_path, "one", same=stage("same"), first=stage("first"))
     other = fragment(tmp_path, "other", same=stage("same"), first=stage("first", "1"))
-    with pytest.raises(PipelineError, match="different things of stage 'first'") as told:
+    with pytest.raises(PipelineError, match="disagree about stage 'first'") as told:
         read_fragments([one, other])
     assert str(one) in str(told.value)
     assert str(other) in str(told.value)

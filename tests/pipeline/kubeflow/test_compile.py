@@ -156,10 +156,10 @@ class TestGraph:
         assert backwards.edges() == Compiled(compiled(read_graph(project))).edges()
 
     def test_targets_come_with_all_that_they_need(self) -> None:
-        part = Compiled(compiled(GRAPH, targets=["check_teacher", "evaluate@sr-scratch"]))
-        needed = nx.ancestors(EVERYTHING, "evaluate@sr-scratch") | {"check_teacher@sr", "evaluate@sr-scratch"}
+        part = Compiled(compiled(GRAPH, targets=["check_teacher", "evaluate@sr-scratch-3"]))
+        needed = nx.ancestors(EVERYTHING, "evaluate@sr-scratch-3") | {"check_teacher@sr", "evaluate@sr-scratch-3"}
         assert set(part.tasks) == needed | {"publish"}
-        assert part.upstream("publish") == {"evaluate@sr-scratch"}
+        assert part.upstream("publish") == {"evaluate@sr-scratch-3"}
 
     def test_a_matrix_stage_as_a_target_means_all_of_its_entries(self) -> None:
         names = {stage.name for stage in select(GRAPH, ["distill"])}
@@ -176,9 +176,9 @@ class TestGraph:
 
 class TestTasks:
     def test_run_the_command_of_one_stage(self, whole) -> None:
-        container = whole.container("distill@sr-logits")
+        container = whole.container("distill@sr-logits-3")
         assert container["image"] == IMAGE
-        assert container["command"] == ["python", "-m", "pipeline", "task", "--stage", "distill@sr-logits"]
+        assert container["command"] == ["python", "-m", "pipeline", "task", "--stage", "distill@sr-logits-3"]
         assert container["args"] == [
             *("--revision", "{{$.inputs.parameters['revision']}}"),
             *("--repository", "{{$.inputs.parameters['repository']}}"),
@@ -189,8 +189,8 @@ class TestTasks:
         ]
 
     def test_hand_on_scores_and_the_page(self, whole) -> None:
-        assert whole.outputs("distill@sr-logits") == {"lock": "system.Artifact"}
-        assert whole.outputs("evaluate@sr-logits") == {"lock": "system.Artifact", "metrics": "system.Metrics"}
+        assert whole.outputs("distill@sr-logits-3") == {"lock": "system.Artifact"}
+        assert whole.outputs("evaluate@sr-logits-3") == {"lock": "system.Artifact", "metrics": "system.Metrics"}
         assert whole.outputs("report@sr") == {"lock": "system.Artifact", "page": "system.HTML"}
         assert "{{$.outputs.artifacts['page'].path}}" in whole.container("report@sr")["args"]
         assert "{{$.outputs.artifacts['metrics'].path}}" in whole.container("check_teacher@sr")["args"]
@@ -236,10 +236,10 @@ class TestPods:
             assert pod["imagePullPolicy"] == "IfNotPresent"
 
     def test_can_be_found_by_their_labels(self, whole) -> None:
-        assert whole.pod("distill@sr-logits")["podMetadata"]["labels"] == {
+        assert whole.pod("distill@sr-logits-3")["podMetadata"]["labels"] == {
             "app.kubernetes.io/part-of": "restoration-distillation",
             "app.kubernetes.io/component": "distill",
-            "dvc-stage": "distill-sr-logits",
+            "dvc-stage": "distill-sr-logits-3",
         }
 
     def test_train_on_gpu_nodes(self, whole) -> None:
