@@ -190,7 +190,7 @@ class TestPrivilegedTeacher:
 
     def test_one_of_another_student_is_refused(self, project):
         project.params["students"]["sr"]["backbone"]["blocks"] = 2
-        with pytest.raises(InputError, match=r"methods\.pisr\.start: .*are different networks"):
+        with pytest.raises(InputError, match=r"methods\.pisr\.start: .*is another network than the student"):
             project.run(distill, "pisr")
         assert not (project.folder / "output").exists()
 

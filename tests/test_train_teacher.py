@@ -77,7 +77,7 @@ class TestTraining:
                 trainable.run(train_teacher)
         checkpoints = trainable.folder / ".cache" / "checkpoints"
         assert not (trainable.folder / "output").exists()
-        assert [path.name[:14] for path in checkpoints.iterdir()] == ["train-teacher-"]
+        assert [path.name.partition("-")[0] for path in checkpoints.iterdir()] == ["train"]
 
         trainable.params["teachers"]["sr"]["training"]["seed"] = 6
         trainable.run(train_teacher, output=trainable.folder / "other")

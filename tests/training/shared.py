@@ -59,7 +59,17 @@ def train_all(lmdb, folder):
         Path(f"diverged-{rank}.txt").write_text(str(error))
     # Last, because a session ends with the processes' connection.
     autoencoding.RESEED_EVERY = 2
-    Session("autoencoder", SuperResolution(2), RECIPE, lmdb, values={"recipe": RECIPE}).run(
+    session = Session(
+        title="autoencoder",
+        output=Path("autoencoder"),
+        checkpoints=Path(),
+        step="components.train_encoder",
+        task=SuperResolution(2),
+        recipe=RECIPE,
+        lmdb=lmdb,
+        values={"recipe": RECIPE},
+    )
+    session.run(
         make_network=tiny.autoencoder,
         make_method=lambda network, _: Autoencoding(network, RECIPE.steps, RECIPE.seed),
         weights={"reconstruction": 1.0, "codebook": 1.0, "commitment": 0.25},
