@@ -27,7 +27,7 @@ methods: $(VENV)/installed  ## run the chain of every method, and their common r
 	  cat $${folder}summary.txt; echo "Report: $(CURDIR)/$${folder}report.html"; done
 
 demo: $(VENV)/installed  ## open a local page that shows students and teacher at work on a picture
-	@python -m components.demo
+	@python -m components demo
 
 # A worker takes whole files, because the tests of a file share what they set up; each is small enough for one thread.
 test: $(VENV)/installed  ## run the tests
@@ -53,7 +53,7 @@ lock: $(VENV)/installed  ## resolve requirements.lock again from pyproject.toml
 	mv requirements.lock.new requirements.lock
 
 lists: $(VENV)/installed  ## rewrite the lists of dvc.yaml, after an edit of run, reports or collections in params.yaml
-	@python -m components.list_dependencies
+	@python -m components list_dependencies
 
 compile: $(VENV)/installed  ## compile dvc.yaml into pipeline/kubeflow.yaml, to look at or to send by hand
 	python -m pipeline compile

@@ -51,7 +51,7 @@ def value(before: str, after: str) -> Edit:
             raise ValueError(f"params.yaml: no {before!r}")
         path.write_text(text.replace(before, after, 1), encoding="utf-8")
         subprocess.run(
-            [sys.executable, "-m", "components.list_dependencies"], cwd=folder, check=True, capture_output=True
+            [sys.executable, "-m", "components", "list_dependencies"], cwd=folder, check=True, capture_output=True
         )
 
     return edit

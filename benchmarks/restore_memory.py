@@ -1,6 +1,6 @@
 """Memory and time of restoring one large photograph: `python -m benchmarks.restore_memory [--megapixels 100]`.
 
-A synthetic photograph goes through `python -m components.restore` with the default student, untrained, which costs what
+A synthetic photograph goes through `python -m components restore` with the default student, untrained, which costs what
 a trained one does. PNG is written piece by piece, JPEG from a whole picture in memory.
 """
 
@@ -53,7 +53,7 @@ def main() -> None:
 
 def restored(folder: Path, student: Path, ending: str) -> tuple[float, float]:
     """Seconds and the process's largest resident memory."""
-    words = [sys.executable, "-m", "components.restore", folder / "photograph.jpg", "--student", student]
+    words = [sys.executable, "-m", "components", "restore", folder / "photograph.jpg", "--student", student]
     words += ["--out", folder / ending, "--format", ending]
     began = perf_counter()
     process = subprocess.Popen([str(word) for word in words])

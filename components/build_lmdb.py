@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
+from functools import partial
 from itertools import cycle
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
@@ -169,5 +170,4 @@ def _load(task: Task, raw: Path, entry: Entry, variants: int) -> list[Pair]:
     return [Pair(to_bytes(task.degrade(clean, random)), clean) for _ in range(variants)]
 
 
-if __name__ == "__main__":
-    run_step(build_lmdb, check=refuse_stale_stage, observe=observed)
+main = partial(run_step, build_lmdb, check=refuse_stale_stage, observe=observed)

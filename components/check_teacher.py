@@ -1,6 +1,7 @@
 """Step: stop the run unless the teacher reaches its expected score; the baseline is measured as well."""
 
 import logging
+from functools import partial
 from pathlib import Path
 
 from components.backbones.cost import count_flops, count_parameters
@@ -96,5 +97,4 @@ def _refuse_weak(expected: Expected, sets: dict[str, dict[str, float]]) -> None:
     _LOG.info("the teacher reaches %.2f dB on %s, expected %.2f", psnr, expected.dataset, expected.psnr)
 
 
-if __name__ == "__main__":
-    run_step(check_teacher, check=refuse_stale_stage, observe=observed)
+main = partial(run_step, check_teacher, check=refuse_stale_stage, observe=observed)

@@ -42,7 +42,7 @@ def demo(data: Path, host: str = "127.0.0.1", port: int = 8765, megabytes: float
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m components.demo", description="A local page to try students on.")
+    parser = argparse.ArgumentParser(prog="python -m components demo", description="A local page to try students on.")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the stages (default: %(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8765, help="(default: %(default)s)")
@@ -51,7 +51,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     with faults_told():
         demo(flags.data, flags.host, flags.port, flags.megabytes, flags.megapixels)
-
-
-if __name__ == "__main__":
-    main()

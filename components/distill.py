@@ -1,6 +1,7 @@
 """Step: one student, trained by one method under the task's teacher."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -128,5 +129,4 @@ def distill(
     )
 
 
-if __name__ == "__main__":
-    run_step(distill, check=refuse_stale_stage, observe=observed, distributed=True)
+main = partial(run_step, distill, check=refuse_stale_stage, observe=observed, distributed=True)

@@ -1,6 +1,7 @@
 """Step: measure one student by the task's protocol, next to its teacher and the baseline."""
 
 import logging
+from functools import partial
 from pathlib import Path
 
 from components.backbones.cost import count_flops, count_parameters
@@ -66,5 +67,4 @@ def evaluate(
     current().model(task, student, dataset, first | cost)
 
 
-if __name__ == "__main__":
-    run_step(evaluate, check=refuse_stale_stage, observe=observed)
+main = partial(run_step, evaluate, check=refuse_stale_stage, observe=observed)

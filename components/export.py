@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -122,5 +123,4 @@ def _measure_costs(speed: Path, student: Path, exported: dict[str, Path], teache
         )
 
 
-if __name__ == "__main__":
-    run_step(export, check=refuse_stale_stage, observe=observed)
+main = partial(run_step, export, check=refuse_stale_stage, observe=observed)

@@ -1,6 +1,7 @@
 """Command: save the tensors of a pickled network as safetensors, from which a teacher can be imported."""
 
 import logging
+from functools import partial
 from pathlib import Path
 
 from safetensors.torch import save
@@ -31,5 +32,4 @@ def extract_weights(checkpoint: Path, output: Path) -> None:
     _LOG.info("wrote %d tensors to %s", len(tensors), output)
 
 
-if __name__ == "__main__":
-    run_step(extract_weights)
+main = partial(run_step, extract_weights)

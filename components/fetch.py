@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from functools import partial
 from pathlib import Path
 
 from components.dependencies.lists import refuse_stale_stage
@@ -78,5 +79,4 @@ def _copy(path: Path, target: Path) -> None:
         raise
 
 
-if __name__ == "__main__":
-    run_step(fetch, check=refuse_stale_stage, observe=observed)
+main = partial(run_step, fetch, check=refuse_stale_stage, observe=observed)

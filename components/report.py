@@ -1,6 +1,7 @@
 """Step: all measurements as one self-contained page, its Markdown twin, and a table for the terminal."""
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -136,5 +137,4 @@ def report(
     _LOG.info("%s", content.headline)
 
 
-if __name__ == "__main__":
-    run_step(report, check=refuse_stale_stage, observe=observed)
+main = partial(run_step, report, check=refuse_stale_stage, observe=observed)

@@ -105,7 +105,7 @@ def _counted(bands: "Iterator[Samples]", shown: Progress) -> "Iterator[Samples]"
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, and exit with 2 if a picture could not be restored."""
     parser = argparse.ArgumentParser(
-        prog="python -m components.restore",
+        prog="python -m components restore",
         description="Restore pictures with a student: JPEG, PNG, TIFF, WebP, BMP; 8 and 16 bits; gray, colour, alpha.",
     )
     parser.add_argument("inputs", nargs="+", metavar="PICTURE", help="files, folders (recursively) or 'patterns*'")
@@ -134,7 +134,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
             overlap=flags.overlap,
             self_ensemble=flags.self_ensemble,
         )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,7 @@
 """Step: the frozen encoder in whose features methods compare images: imported, or a small one trained here."""
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -128,10 +129,10 @@ def train_encoder(task: TaskChoice, encoder: EncoderRecipe, raw: Path, lmdb: Pat
     )
 
 
-if __name__ == "__main__":
-    run_step(
-        train_encoder,
-        check=refuse_stale_stage,
-        observe=observed,
-        distributed=lambda arguments: arguments["encoder"].training is not None,
-    )
+main = partial(
+    run_step,
+    train_encoder,
+    check=refuse_stale_stage,
+    observe=observed,
+    distributed=lambda arguments: arguments["encoder"].training is not None,
+)

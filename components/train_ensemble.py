@@ -1,6 +1,7 @@
 """Step: several teachers become one, by MTKD's aggregator of their images, trained towards the clean images."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,5 +137,4 @@ def _refuse_worse(together: Row, teachers: dict[str, Row], tolerance: float) -> 
         )
 
 
-if __name__ == "__main__":
-    run_step(train_ensemble, check=refuse_stale_stage, observe=observed, distributed=True)
+main = partial(run_step, train_ensemble, check=refuse_stale_stage, observe=observed, distributed=True)

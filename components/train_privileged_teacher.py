@@ -1,5 +1,6 @@
 """Step: PISR's privileged teacher, which sees the clean image and whose decoder has the student's architecture."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,5 +88,4 @@ def train_privileged_teacher(
     )
 
 
-if __name__ == "__main__":
-    run_step(train_privileged_teacher, check=refuse_stale_stage, observe=observed, distributed=True)
+main = partial(run_step, train_privileged_teacher, check=refuse_stale_stage, observe=observed, distributed=True)

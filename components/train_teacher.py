@@ -1,6 +1,7 @@
 """Step: the teacher, trained with its recipe or imported from a published checkpoint."""
 
 import logging
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -78,10 +79,10 @@ def train_teacher(task: TaskChoice, teacher: Teacher, raw: Path, lmdb: Path, out
     )
 
 
-if __name__ == "__main__":
-    run_step(
-        train_teacher,
-        check=refuse_stale_stage,
-        observe=observed,
-        distributed=lambda arguments: arguments["teacher"].training is not None,
-    )
+main = partial(
+    run_step,
+    train_teacher,
+    check=refuse_stale_stage,
+    observe=observed,
+    distributed=lambda arguments: arguments["teacher"].training is not None,
+)

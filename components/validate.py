@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -153,5 +154,4 @@ def _told(outcome: "Outcome") -> str:
     return "\n".join([*lines, f"    {outcome.advice}"])
 
 
-if __name__ == "__main__":
-    run_step(validate, check=refuse_stale_stage, observe=observed)
+main = partial(run_step, validate, check=refuse_stale_stage, observe=observed)

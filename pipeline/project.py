@@ -28,9 +28,9 @@ Numbers = Mapping[str, Number]
 
 # How commands are checked.
 
-_STEP = ("python", "-m")
+_STEP = ("python", "-m", "components")
 _LIST = "# list: "
-_WRITE_LISTS = "components.list_dependencies"
+_WRITE_LISTS = ("components", "list_dependencies")
 
 
 def params_fault() -> str | None:
@@ -63,12 +63,12 @@ def command_fault(command: str) -> str | None:
         What is wrong, or None.
     """
     words = shlex.split(command)
-    if tuple(words[:2]) != _STEP:
+    if tuple(words[:3]) != _STEP or len(words) < 4:
         return None
-    module = importlib.import_module(words[2])
+    module = importlib.import_module(f"{words[2]}.{words[3]}")
     step = importlib.import_module("components.run.step")
     try:
-        step.parse(getattr(module, words[2].rpartition(".")[2]), words[3:])
+        step.parse(getattr(module, words[3]), words[4:])
     except importlib.import_module("components.run.errors").InputError as error:
         return str(error)
     return None
@@ -85,7 +85,7 @@ def write_lists(folder: Path) -> None:
     if _LIST not in (folder / "dvc.yaml").read_text(encoding="utf-8"):
         return
     ended = subprocess.run(
-        [sys.executable, "-m", _WRITE_LISTS], cwd=folder, capture_output=True, text=True, check=False
+        [sys.executable, "-m", *_WRITE_LISTS], cwd=folder, capture_output=True, text=True, check=False
     )
     if ended.returncode:
         raise PipelineError("\n".join(line.removeprefix("error: ") for line in ended.stderr.splitlines()))
@@ -93,8 +93,8 @@ def write_lists(folder: Path) -> None:
 
 # Which step makes a page.
 
-PAGE_STEP = "components.report"
-PAGE_STAGE = "report"
+PAGE_STEP = "report"
+"""Step, and the stage that is shown without another name."""
 PAGES = Path("data/pages")
 PAGE = "report.html"
 """The page's name in the folder that its step writes."""
@@ -109,7 +109,7 @@ def page_command(command: str, output: Path) -> tuple[list[str], str] | None:
         None for a command that makes no page.
     """
     words = shlex.split(command)
-    if words[1:3] != ["-m", PAGE_STEP]:
+    if tuple(words[:4]) != (*_STEP, PAGE_STEP):
         return None
     words[0] = sys.executable
     words[words.index("--output") + 1] = str(output)
@@ -202,9 +202,9 @@ def leftovers(commands: Mapping[str, str]) -> dict[str, list[Path]]:
 def _title(command: str) -> str | None:
     """What the checkpoints of a stage are named after: the first word of its step, and where its output lies."""
     words = shlex.split(command)
-    if tuple(words[:2]) != _STEP or "--output" not in words:
+    if tuple(words[:3]) != _STEP or "--output" not in words:
         return None
-    step = words[2].rpartition(".")[2].partition("_")[0]
+    step = words[3].partition("_")[0]
     return "-".join([step, *PurePosixPath(words[words.index("--output") + 1]).parts[-3:]])
 
 

@@ -190,7 +190,7 @@ def start(entries, raw, folder):
     params.write_text("tasks: {two: {name: sr, scale: 2}}\npackings: {two: {size: 24, step: 12}}\n")
     files = {"manifest": raw / "manifest.csv", "raw": raw, "lmdb": folder, "params": params}
     flags = [word for name, path in files.items() for word in (f"--{name}", str(path))]
-    command = [sys.executable, "-m", "components.build_lmdb", "--task", "two", "--packing", "two", *flags]
+    command = [sys.executable, "-m", "components", "build_lmdb", "--task", "two", "--packing", "two", *flags]
     return subprocess.Popen(command, cwd=Path(__file__).parents[1])
 
 

@@ -24,7 +24,7 @@ PROJECT = Path(__file__).parent.parent
 COLLECTION = Collection(training=("one",), validation=("two",), test=("one",), checkpoints=("weights",))
 DATASETS = {name: Dataset(source=name, clean=("*.png",)) for name in ("one", "two", "spare")}
 BODY = hashlib.shake_128(b"body").digest(3 << 20)
-COMMAND = [sys.executable, "-m", "components.fetch", "--collection", "sr", "--raw", "data/raw/sr"]
+COMMAND = [sys.executable, "-m", "components", "fetch", "--collection", "sr", "--raw", "data/raw/sr"]
 
 
 @pytest.fixture(autouse=True)

@@ -199,7 +199,7 @@ def test_two_runs_in_two_folders_and_processes_write_the_same_bytes(project, tmp
     shutil.rmtree(other / "data/report")
     (other / "params.yaml").write_text(yaml.safe_dump(turned(PARAMS), sort_keys=False))
     environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": str(Path(__file__).parents[1]), "TZ": "Asia/Tokyo"}
-    command = [sys.executable, "-m", "components.report", *FLAGS]
+    command = [sys.executable, "-m", "components", "report", *FLAGS]
     subprocess.run(command, cwd=other, env=environment, check=True, capture_output=True)
     second = {
         path.relative_to(other / OUTPUT).as_posix(): path.read_bytes()

@@ -1,4 +1,4 @@
-"""`python -m components.restore`: one's own pictures, as they come, and back."""
+"""`python -m components restore`: one's own pictures, as they come, and back."""
 
 import json
 import subprocess

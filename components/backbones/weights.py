@@ -159,7 +159,7 @@ def _refused(path: Path, error: pickle.UnpicklingError) -> InputError:
         held = foreign[1] or "a whole network"
         return InputError(
             f"{path}: refused, because it holds more than tensors ({held}) and loading it could run code. Extract its "
-            f"tensors without running any: `python -m components.extract_weights --checkpoint {path} --output "
+            f"tensors without running any: `python -m components extract_weights --checkpoint {path} --output "
             f"{path.with_suffix('.safetensors').name}`, and name that file."
         )
     return _unreadable(path, error)

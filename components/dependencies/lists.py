@@ -9,7 +9,7 @@ A list is enclosed by two comments, the first of which says what it holds:
 * `# list: results of REPORT`: what `distill` and `evaluate` write for each of these methods;
 * `# list: members`: the further teachers of the ensemble.
 
-`python -m components.list_dependencies` writes them.
+`python -m components list_dependencies` writes them.
 """
 
 import os
@@ -26,11 +26,11 @@ from components.run.errors import InputError, unknown_name
 from components.run.params import PARAMS_FILE, Run, read_params, section, typed
 
 GRAPH_FILE = Path("dvc.yaml")
-COMMAND = "python -m components.list_dependencies"
+COMMAND = "python -m components list_dependencies"
 
 _LIST = re.compile(r"(?P<indent> +)# list: (?P<what>[^\n]*)\n(?P<lines>(?: +- [^\n]*\n)*)(?= +# end of list\n)")
 _BEGIN = re.compile(r"^ +# list: ", re.MULTILINE)
-_STEP = re.compile(r"python -m (?P<module>components\.\w+)")
+_STEP = re.compile(r"python -m components (?P<step>\w+)")
 _EXACT = ("components/backbones/", "components/tasks/")
 """Folders whose files are listed one by one, because a new file there must not rerun anything."""
 
@@ -51,7 +51,7 @@ def list_dependencies(text: str, params: Mapping[str, Any]) -> str:
         if kind not in LISTS:
             raise unknown_name(f"{GRAPH_FILE}: stages.{stage}: # list", kind, LISTS)
         command = _STEP.search(str(stages[stage].get("cmd", "")))
-        module = command["module"] if command else ""
+        module = f"components.{command['step']}" if command else ""
         lines = LISTS[kind](params, module, rest)
         return f"{found['indent']}# list: {found['what']}\n" + "".join(f"{found['indent']}- {line}\n" for line in lines)
 

@@ -66,7 +66,7 @@ def run_step(
         distributed: whether several processes may run the step together, or a function of its arguments that says so.
             If so, and the environment has `STEP_LAUNCHER` (a command's first words, such as
             `torchrun --standalone --nproc-per-node=4`), this process becomes
-            `$STEP_LAUNCHER -m components.STEP ARGUMENTS`. The command in dvc.yaml does not mention it, so the stage is
+            `$STEP_LAUNCHER -m components STEP ARGUMENTS`. The command in dvc.yaml does not mention it, so the stage is
             the same for any number of GPUs.
     """
     with faults_told():
@@ -117,7 +117,7 @@ def _launch(step: Callable[..., None], arguments: Sequence[str]) -> None:
         raise InputError(f"{LAUNCHER}: {launcher!r} names no command; {example}")
     _LOG.info("launched by: %s", launcher)
     try:
-        os.execvpe(words[0], [*words, "-m", f"components.{step.__name__}", *arguments], environment)  # noqa: S606
+        os.execvpe(words[0], [*words, "-m", "components", step.__name__, *arguments], environment)  # noqa: S606
     except OSError as error:
         raise InputError(f"{LAUNCHER}: {words[0]!r} can't be run ({error.strerror}); {example}") from None
 
@@ -156,7 +156,7 @@ def _named(kind: Any, entry: Any, name: str) -> Any:
 
 def _parser(step: Callable[..., None], names: Sequence[str], hints: dict[str, Any]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=f"python -m components.{step.__name__}",
+        prog=f"python -m components {step.__name__}",
         description=inspect.getdoc(step),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

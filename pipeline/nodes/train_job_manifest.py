@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from pipeline.nodes.kubernetes_api import GROUP, VERSION
@@ -66,7 +67,8 @@ class Command:
 
     def name(self, key: str) -> str:
         """The job's name: the step's, and a hash that is the same for every try of one task."""
-        step = self.words[0].rpartition(".")[2].replace("_", "-").lower()
+        *_, last = takewhile(lambda word: not word.startswith("-"), self.words)
+        step = last.rpartition(".")[2].replace("_", "-").lower()
         digest = hashlib.sha256("\0".join([key, *self.words]).encode()).hexdigest()
         return f"{step[:30].strip('-')}-{digest[:12]}"
 

@@ -22,7 +22,7 @@ _LOCK = Path("dvc.lock")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
     parser.add_argument(
-        "stage", nargs="?", default=project.PAGE_STAGE, help="a report's stage, with @TASK if there are several"
+        "stage", nargs="?", default=project.PAGE_STEP, help="a report's stage, with @TASK if there are several"
     )
     parser.add_argument("--output", type=Path, default=project.PAGES, metavar="DIR", help=f"default: {project.PAGES}")
     parser.epilog = "Runs the stage's own command, so its inputs must exist; DVC's outputs stay as they are."
@@ -62,9 +62,7 @@ def pages_of(graph: Sequence["Stage"], target: str, output: Path) -> list[tuple[
             continue
         command = project.page_command(stage.command, output / stage.name)
         if command is None:
-            raise PipelineError(
-                f"{stage.name}: makes no page. Name a stage of {project.PAGE_STEP}, such as `{project.PAGE_STAGE}`."
-            )
+            raise PipelineError(f"{stage.name}: makes no page. Name a stage of the step {project.PAGE_STEP}.")
         found.append((stage.name, *command))
     return found
 

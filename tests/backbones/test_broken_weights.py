@@ -59,7 +59,7 @@ class TestUnsafeAndBroken:
         assert not target.exists()
         assert str(caught.value) == (
             f"{path}: refused, because it holds more than tensors (posix.system) and loading it could run code. "
-            f"Extract its tensors without running any: `python -m components.extract_weights --checkpoint {path} "
+            f"Extract its tensors without running any: `python -m components extract_weights --checkpoint {path} "
             "--output edsr.safetensors`, and name that file."
         )
 

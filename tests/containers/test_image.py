@@ -44,12 +44,12 @@ print(json.dumps({name(found): found.version for found in metadata.distributions
 # One process for all, since most of the time goes into importing torch.
 HELP = """
 import runpy, sys
-for module in sys.argv[1:]:
-    sys.argv[1:] = ["--help"]
+for step in sys.argv[1:]:
+    sys.argv[1:] = [step, "--help"]
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        runpy.run_module("components", run_name="__main__", alter_sys=True)
     except SystemExit as end:
-        assert not end.code, module
+        assert not end.code, step
 """
 
 
@@ -143,10 +143,10 @@ def test_packages_are_those_of_the_lock(engine, image):
 
 def test_every_stage_answers_without_network_on_a_read_only_file_system(engine, image):
     commands = [stage["cmd"] for stage in yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"].values()]
-    modules = sorted({re.match(r"python -m (components\.\w+)", command)[1] for command in commands})
-    code, text = run_in(engine, image, "python", "-c", HELP, *modules)
+    steps = sorted({re.match(r"python -m components (\w+)", command)[1] for command in commands})
+    code, text = run_in(engine, image, "python", "-c", HELP, *steps)
     assert code == 0, text
-    assert re.findall(r"(?m)^usage: python -m (\S+)", text) == modules
+    assert re.findall(r"(?m)^usage: python -m components (\S+)", text) == steps
 
 
 def test_every_library_of_the_main_dependencies_can_be_imported(engine, image):

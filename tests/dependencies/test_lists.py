@@ -127,7 +127,7 @@ def test_a_list_that_is_not_whole_is_refused(before, after, said, params):
 class TestStale:
     def test_is_refused_with_what_differs_and_the_command(self, params):
         params["collections"]["sr"]["training"] = ["t91"]
-        with pytest.raises(InputError, match=r"datasets\.t91.*`python -m components\.list_dependencies`"):
+        with pytest.raises(InputError, match=r"datasets\.t91.*`python -m components list_dependencies`"):
             refuse_stale(TEXT, params)
 
     def test_stops_a_step_that_dvc_runs_and_no_other(self, params, tmp_path, monkeypatch):

@@ -177,10 +177,10 @@ class TestLauncher:
         assert words[:4] == ["python", "-m", "pipeline", "launch-train-job"]
         parser = argparse.ArgumentParser()
         train_job.add_arguments(parser)
-        found = parser.parse_args([*words[4:], "-m", "components.distill", "--task", "sr"])
+        found = parser.parse_args([*words[4:], "-m", "components", "distill", "--task", "sr"])
         assert (found.nodes, found.gpus_per_node, found.image) == (2, 4, "image")
         assert found.runtime == pods.TRAINING_RUNTIME
-        assert found.words == ["components.distill", "--task", "sr"]
+        assert found.words == ["components", "distill", "--task", "sr"]
 
 
 class TestSecretTemplate:

@@ -25,7 +25,7 @@ MERGE = "application/merge-patch+json"
 FLAGS = [
     *("--nodes", "2", "--gpus-per-node", "4", "--image", "registry/restoration-distillation:1a2b"),
     *("--runtime", "restoration-distillation", "--timeout", "60", "--poll", "0.1", "--patience", "5"),
-    *("-m", "components.distill", "--task", "sr"),
+    *("-m", "components", "distill", "--task", "sr"),
 ]
 
 pytestmark = pytest.mark.skipif(
@@ -182,7 +182,7 @@ def test_a_run_with_that_accounts_token(api, kubelet, launch):
     wait_for(lambda: not api.ask("GET", JOBS)["items"])
     assert api.ask("GET", PODS)["items"] == []
     spec = controller.job["spec"]
-    assert spec["trainer"]["args"] == ["-m", "components.distill", "--task", "sr"]
+    assert spec["trainer"]["args"] == ["-m", "components", "distill", "--task", "sr"]
     assert spec["trainer"]["resourcesPerNode"]["limits"] == {"nvidia.com/gpu": 4}
 
 

@@ -27,7 +27,7 @@ TASKS = ["sr", "denoise", "derain", "deblur"]
 
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[list[str]]]:
-    """Of each task, the distinct commands of its stages: module and the flags that name params."""
+    """Of each task, the distinct commands of its stages: step and the flags that name params."""
     project = tmp_path_factory.mktemp("project")
     shutil.copy(ROOT / "dvc.yaml", project)
     (project / ".dvc").mkdir()
@@ -35,7 +35,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[list[st
     (project / "params.yaml").write_text(yaml.safe_dump(DEFAULT | {"run": DEFAULT["run"] | {"tasks": TASKS}}))
     found: dict[str, set[tuple[str, ...]]] = {task: set() for task in TASKS}
     for stage in read_graph(project):
-        words = shlex.split(stage.command)[2:]
+        words = shlex.split(stage.command)[3:]
         # fetch names the collection alone
         task = next(word for flag, word in pairwise(words) if flag in {"--task", "--collection"})
         # Files are named alike in all methods, because only what comes from params.yaml matters.
@@ -57,8 +57,8 @@ def test_every_stage_takes_the_preset(
 ) -> None:
     params.update(composed(preset))
     for task in tasks_of(params):
-        for module, *flags in commands[task]:
-            step = getattr(importlib.import_module(module), module.rpartition(".")[2])
+        for name, *flags in commands[task]:
+            step = getattr(importlib.import_module(f"components.{name}"), name)
             assert parse(step, flags)
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
+from components.__main__ import STEPS
 from components.run.errors import InputError
 from components.run.params import Choice, Params
 from components.run.step import parse, run_step
 from tests.small_project import SmallProject
 
 ROOT = Path(__file__).parents[2]
-STEPS = sorted(path.stem for path in (ROOT / "components").glob("*.py") if path.stem != "__init__")
 SLOW_TO_IMPORT = ("great_expectations", "mlflow", "kfp", "dvc", "skimage.data")
 
 PARAMS = {
@@ -131,7 +131,7 @@ class TestParse:
         with pytest.raises(SystemExit) as caught:
             parse(step, ["--task", "sr", *flags])
         assert caught.value.code == 2
-        assert "usage: python -m components.step" in capsys.readouterr().err
+        assert "usage: python -m components step" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("params")
@@ -264,7 +264,7 @@ TOGETHER = ", distributed=True"
 class TestLauncher:
     def test_a_step_of_several_processes_becomes_the_launcher_with_its_own_arguments(self, tmp_path: Path) -> None:
         ended = run_tiny(tmp_path, WRITE, TOGETHER, STEP_LAUNCHER="echo 'run by' it")
-        assert (ended.returncode, ended.stdout) == (0, "run by it -m components.tiny --output out/result.txt\n")
+        assert (ended.returncode, ended.stdout) == (0, "run by it -m components tiny --output out/result.txt\n")
         assert ended.stderr == "launched by: echo 'run by' it\n"
         assert not (tmp_path / "out").exists()
 
@@ -308,7 +308,7 @@ class TestLauncher:
 
     def test_bad_params_are_told_before_anything_is_launched(self, tmp_path: Path) -> None:
         shown = subprocess.run(
-            [sys.executable, "-m", "components.distill", *DISTILL.split()],
+            [sys.executable, "-m", "components", "distill", *DISTILL.split()],
             cwd=tmp_path,
             env=os.environ | {"PYTHONPATH": str(ROOT), "STEP_LAUNCHER": "echo launched"},
             capture_output=True,
@@ -348,12 +348,12 @@ class TestTorchrun:
     TWO = "torchrun --standalone --nproc-per-node=2"
 
     def test_two_processes_train_one_student(self, small: Path) -> None:
-        ended = distilled(small, "python", "-m", "components.distill", *DISTILL.split(), launcher=self.TWO)
+        ended = distilled(small, "python", "-m", "components", "distill", *DISTILL.split(), launcher=self.TWO)
         assert ended.returncode == 0, ended.stderr
         assert ended.stderr.count("distill scratch: step 12/12") == 1
         together = (small / "output" / "history.csv").read_text()
         shutil.rmtree(small / "output")
-        ended = distilled(small, "python", "-m", "components.distill", *DISTILL.split())
+        ended = distilled(small, "python", "-m", "components", "distill", *DISTILL.split())
         assert ended.returncode == 0, ended.stderr
         alone = (small / "output" / "history.csv").read_text()
         for one, other in zip(rows(together), rows(alone), strict=True):
@@ -361,7 +361,7 @@ class TestTorchrun:
 
     def test_bad_input_is_the_last_thing_told(self, small: Path) -> None:
         (small / "check").write_text('{"sha256": "another"}')
-        ended = distilled(small, "python", "-m", "components.distill", *DISTILL.split(), launcher=self.TWO)
+        ended = distilled(small, "python", "-m", "components", "distill", *DISTILL.split(), launcher=self.TWO)
         assert ended.returncode != 0
         said = "error: check is about other weights than teacher: run check_teacher again."
         assert said in ended.stderr.splitlines()
@@ -370,7 +370,7 @@ class TestTorchrun:
 
     def test_dvc_locks_the_same_whatever_launches(self, small: Path) -> None:
         stage = {
-            "cmd": f"python -m components.distill {DISTILL}",
+            "cmd": f"python -m components distill {DISTILL}",
             "deps": ["lmdb", "teacher", "check", "encoder"],
             "params": ["tasks.sr", "students.sr", "methods.scratch"],
             "outs": ["output"],
@@ -390,14 +390,18 @@ def rows(table: str) -> list[dict[str, float]]:
     return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(table.splitlines())]
 
 
+def test_every_file_is_a_step_that_the_command_line_knows() -> None:
+    assert set(STEPS) == {path.stem for path in (ROOT / "components").glob("[a-z]*.py")}
+
+
 @pytest.mark.parametrize("name", STEPS)
 def test_help_of_every_step_imports_nothing_slow(name: str) -> None:
     """Great Expectations alone takes 15 seconds."""
     lines = (
         "import runpy, sys",
-        f"sys.argv = ['{name}', '--help']",
+        f"sys.argv = ['components', '{name}', '--help']",
         "try:",
-        f"    runpy.run_module('components.{name}', run_name='__main__')",
+        "    runpy.run_module('components', run_name='__main__', alter_sys=True)",
         "except SystemExit as end:",
         "    assert end.code == 0",
         f"slow = [name for name in {SLOW_TO_IMPORT} if name in sys.modules]",
@@ -406,5 +410,5 @@ def test_help_of_every_step_imports_nothing_slow(name: str) -> None:
     shown = subprocess.run(
         [sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
     ).stdout
-    assert f"usage: python -m components.{name}" in shown
+    assert f"usage: python -m components {name}" in shown
     assert shown.rpartition("end of help")[2].split() == []

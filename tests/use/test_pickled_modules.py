@@ -127,7 +127,7 @@ def test_the_command_that_a_refusal_names_makes_a_file_that_loads(tmp_path: Path
     with pytest.raises(InputError, match="holds more than tensors") as refused:
         load_published(other, path)
     command = str(refused.value).split("`")[1].split()
-    assert command[:3] == ["python", "-m", "components.extract_weights"]
+    assert command[:3] == ["python", "-m", "components", "extract_weights"]
     arguments = dict(zip(command[3::2], command[4::2], strict=True))
     extract_weights(Path(arguments["--checkpoint"]), tmp_path / arguments["--output"])
     told = load_published(other, tmp_path / "rcan.safetensors")
@@ -139,7 +139,7 @@ def test_the_command_runs_from_the_projects_folder(tmp_path: Path) -> None:
     torch.save(rcan(), tmp_path / "rcan.pt")
     words = ["--checkpoint", str(tmp_path / "rcan.pt"), "--output", str(tmp_path / "rcan.safetensors")]
     told = subprocess.run(
-        [sys.executable, "-m", "components.extract_weights", *words],
+        [sys.executable, "-m", "components", "extract_weights", *words],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,

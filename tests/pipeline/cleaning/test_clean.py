@@ -201,8 +201,8 @@ class TestWhatStagesNeed:
         stays = [f"{name}-{digest * 16}.pt" for name in ("distill-sr-a-3", "train-data-teachers-sr") for digest in "01"]
         self.made(*(f"checkpoints/{name}" for name in (*stays, f"distill-sr-a-{DIGEST}.pt", "notes.pt")))
         commands = {
-            "distill@sr-a-3": "python -m components.distill --output data/students/sr/a/3",
-            "train_teacher@sr": "python -m components.train_teacher --output data/teachers/sr --lmdb x",
+            "distill@sr-a-3": "python -m components distill --output data/students/sr/a/3",
+            "train_teacher@sr": "python -m components train_teacher --output data/teachers/sr --lmdb x",
         }
         assert self.found("checkpoint", **commands) == [f"distill-sr-a-{DIGEST}.pt"]
 

@@ -52,12 +52,12 @@ NAMED = ("sources", "datasets", "methods")
 
 
 def step_of(stage: Stage) -> str:
-    return stage.command.split()[2].removeprefix("components.")
+    return stage.command.split()[3]
 
 
 def flags_of(stage: Stage) -> dict[str, str]:
     """`{argument: what follows its flag}`."""
-    words = stage.command.split()[3:]
+    words = stage.command.split()[4:]
     assert all(flag.startswith("--") for flag in words[::2])
     return {flag[2:].replace("-", "_"): value for flag, value in zip(words[::2], words[1::2], strict=True)}
 
@@ -128,7 +128,7 @@ def test_every_stage_has_its_own_name() -> None:
 @STAGES
 class TestEveryStage:
     def test_is_named_after_the_step_that_it_runs(self, stage: Stage) -> None:
-        assert stage.command.split()[:2] == ["python", "-m"]
+        assert stage.command.split()[:3] == ["python", "-m", "components"]
         assert re.split("_with_|_as_", stage.name.partition("@")[0])[0] == step_of(stage)
         assert (ROOT / "components" / f"{step_of(stage)}.py").is_file()
 

@@ -31,7 +31,7 @@ from tests.pipeline.kubernetes_server import JOBSET_LABEL, SCHEMA, TOKEN, Kubern
 from tests.small_project import SmallProject
 
 ROOT = Path(__file__).parents[3]
-WORDS = ["components.distill", "--task", "sr", "--output", "data/students/sr/dckd"]
+WORDS = ["components", "distill", "--task", "sr", "--output", "data/students/sr/dckd"]
 FLAGS = [
     *("--nodes", "2", "--gpus-per-node", "4", "--image", "registry/restoration-distillation:1a2b"),
     *("--runtime", "restoration-distillation", "--timeout", "60"),
@@ -173,7 +173,7 @@ class TestManifest:
         assert "resourcesPerNode" not in trainer
 
     def test_kubernetes_puts_no_variables_into_the_steps_arguments(self):
-        made = manifest(words=["components.distill", "--output", "$(HOME)/a"], folder="/mnt/$(X)")
+        made = manifest(words=["components", "distill", "--output", "$(HOME)/a"], folder="/mnt/$(X)")
         assert made["spec"]["trainer"]["args"][-1] == "$$(HOME)/a"
         assert made["spec"]["trainer"]["command"][-1] == "/mnt/$$(X)"
 
@@ -722,9 +722,9 @@ class TestStop:
 def test_flags_that_pods_py_writes_are_known():
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    found = parser.parse_args([*FLAGS, "-m", "components.distill", "--nodes", "9"])
+    found = parser.parse_args([*FLAGS, "-m", "components", "distill", "--nodes", "9"])
     assert found.nodes == 2
-    assert found.words == ["components.distill", "--nodes", "9"]
+    assert found.words == ["components", "distill", "--nodes", "9"]
     assert os.environ.get("TRAIN_JOB_KEY") == found.key
 
 
@@ -886,7 +886,7 @@ class TestRealTraining:
             flags = ["--task=sr", "--student=sr", "--method=scratch", "--seed=5"]
             files = [f"--{name}={name}" for name in ("lmdb", "teacher", "check", "encoder", "output")]
             return subprocess.run(
-                [sys.executable, "-m", "components.distill", *flags, *files],
+                [sys.executable, "-m", "components", "distill", *flags, *files],
                 cwd=tmp_path,
                 env=os.environ
                 | {

@@ -29,7 +29,7 @@ def make_project_folder(root):
     root.mkdir()
     (root / ".dvc").mkdir()
     make_project(root)
-    command = " ".join(["python", "-m", "components.report", *FLAGS])
+    command = " ".join(["python", "-m", "components", "report", *FLAGS])
     stages = {
         "report": {"cmd": command, "deps": ["data/scores"], "outs": ["data/report/sr"]},
         "other": {"cmd": "true", "deps": ["data/scores"], "outs": ["data/other"]},

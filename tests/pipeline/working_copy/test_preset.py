@@ -46,7 +46,7 @@ def test_it_keeps_comments_writes_the_lists_and_takes_values_on_top(project: Pat
     comments = [line.strip() for line in before.splitlines() if line.strip().startswith("#")]
     assert [line for line in comments if line not in text] == []
     assert "components/backbones/swinir.py" in (project / "dvc.yaml").read_text()
-    assert run(project, "components.list_dependencies", "--check").returncode == 0
+    assert run(project, "components", "list_dependencies", "--check").returncode == 0
 
 
 def test_it_is_never_laid_over_another_one(project: Path) -> None:
