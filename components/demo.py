@@ -51,3 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     with faults_told():
         demo(flags.data, flags.host, flags.port, flags.megabytes, flags.megapixels)
+
+
+if __name__ == "__main__":
+    main()

@@ -33,3 +33,7 @@ def extract_weights(checkpoint: Path, output: Path) -> None:
 
 
 main = partial(run_step, extract_weights)
+
+
+if __name__ == "__main__":
+    main()

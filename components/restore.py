@@ -134,3 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             overlap=flags.overlap,
             self_ensemble=flags.self_ensemble,
         )
+
+
+if __name__ == "__main__":
+    main()
