@@ -133,7 +133,7 @@ def _same(text: str, expected: Mapping[str, Any]) -> bool:
     """Whether DVC and the steps find these values."""
     try:
         return bool(loads_yaml(text) == expected)
-    except YAMLError:
+    except (YAMLError, ValueError):  # ValueError: `._` looks like a number
         return False
 
 

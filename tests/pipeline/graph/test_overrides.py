@@ -65,7 +65,7 @@ def test_the_last_of_two_assignments_counts():
         (f"{STEPS}=2020-01-01", "JSON can't hold this value"),
         (f"{STEPS}=.nan", "JSON can't hold this value"),
         ("teachers.sr.checkpoint=${W}/x.pt", "teachers.sr.checkpoint: `dvc exp run -S` takes `${` for a reference"),
-        (f"{STEPS}=[[???]]", f"{STEPS}.0.0: `dvc exp run -S` takes '???' for a missing value; write another."),
+        (f"{STEPS}=[{{a: '???'}}]", f"{STEPS}.0.a: `dvc exp run -S` takes '???' for a missing value; write another."),
     ],
 )
 def test_a_mistake_is_named_with_its_place(assignment, told):
