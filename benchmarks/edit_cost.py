@@ -80,7 +80,7 @@ EDITS: dict[str, Edit] = {
     "a comment in fetching/servers.py": comment("components/fetching/servers.py"),
     "a comment in validating/judgement.py": comment("components/validating/judgement.py"),
     "a comment in training/loop.py": comment("components/training/loop.py"),
-    "another seed beside the first": value("seeds: [3]", "seeds: [3, 4]"),
+    "another seed beside the first": value("seeds:\n  - 3\n", "seeds:\n  - 3\n  - 4\n"),
 }
 
 

@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from pipeline.messages import PipelineError
 
 Number = int | float
@@ -41,6 +39,11 @@ def params_fault() -> str | None:
     except importlib.import_module("components.run.errors").InputError as error:
         return str(error)
     return None
+
+
+def value_fault(where: str, value: Any) -> str | None:
+    """Why a value of params.yaml, which would stand at `where`, is refused by every step, or None."""
+    return next(importlib.import_module("components.run.yaml_values").misread(value, where), None)
 
 
 def lists_fault() -> str | None:
@@ -210,7 +213,9 @@ def _title(command: str) -> str | None:
 
 def _names(file: Path) -> Iterator[str]:
     """Names that downloads of what a file of params names have: their SHA-256, or that of their URL."""
-    waiting = [yaml.safe_load(file.read_text(encoding="utf-8"))]
+    from dvc.utils.serialize import loads_yaml  # noqa: PLC0415 -- DVC takes a second
+
+    waiting = [loads_yaml(file.read_text(encoding="utf-8"))]
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):

@@ -18,12 +18,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from components.dependencies.code import entries, files_of, modules_of
 from components.images.datasets import Collection, Dataset
 from components.run.errors import InputError, unknown_name
 from components.run.params import PARAMS_FILE, Run, read_params, section, typed
+from components.run.yaml_values import read_yaml
 
 GRAPH_FILE = Path("dvc.yaml")
 COMMAND = "python -m components list_dependencies"
@@ -41,7 +40,7 @@ def list_dependencies(text: str, params: Mapping[str, Any]) -> str:
     Raises:
         InputError: a list of an unknown kind, or `params` that name something they do not define.
     """
-    stages = yaml.safe_load(text)["stages"]
+    stages = read_yaml(text)["stages"]
     if len(_LIST.findall(text)) != len(_BEGIN.findall(text)):
         raise InputError(f"{GRAPH_FILE}: a `# list:` has other lines than `- ENTRY`, or no `# end of list` after them.")
 

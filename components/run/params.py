@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model, model_validator
 
 from components.run.errors import InputError, unknown_name
 from components.run.renamed import RENAMED, moved_to, now_called
+from components.run.yaml_values import NotYamlError, misread, read_yaml
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -107,21 +107,24 @@ def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     """Read params.yaml as plain values.
 
     Raises:
-        InputError: the file is missing, unreadable, not YAML or not a mapping, or has a section under its old name.
+        InputError: the file is missing, unreadable, not YAML or not a mapping, has a section under its old name, or a
+            value that DVC would read otherwise.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: not found. Run the command from the project's folder.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a readable text file in UTF-8 ({error}).") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except NotYamlError as error:
+        raise InputError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected sections (name: ...), found {type(values).__name__}.")
     if old := [name for name in values if name in RENAMED]:
         # Nothing would read it, and the intended value would be ignored.
         raise InputError("\n".join(now_called(f"{path}: {name}", name) for name in old))
+    if faults := [fault for name, value in values.items() for fault in misread(value, f"{path}: {name}")]:
+        raise InputError("\n".join(faults))
     return values
 
 

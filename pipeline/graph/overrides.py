@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from dvc.utils.serialize import loads_yaml, modify_yaml
 from ruamel.yaml.error import YAMLError
 
 from pipeline.graph.yaml_text import with_value
 from pipeline.messages import PipelineError, did_you_mean
+from pipeline.project import value_fault
 
 PARAMS_FILE = "params.yaml"
 
@@ -79,10 +79,12 @@ def changed(params: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str
     """Return `params` with the overrides laid over them; `params` stays as it is.
 
     Raises:
-        PipelineError: a key that `params` does not have.
+        PipelineError: a key that `params` does not have, or a value that no step takes.
     """
     values: dict[str, Any] = _unshared(params)
     for key, value in overrides.items():
+        if fault := value_fault(f"--set {key}", value):
+            raise PipelineError(fault)
         *sections, last = key.removeprefix("+").split(".")
         inside: Any = values
         for depth, part in enumerate(sections):
@@ -109,7 +111,10 @@ def apply_overrides(path: Path, overrides: Mapping[str, Any]) -> None:
         return
 
     text = path.read_text(encoding="utf-8")
-    expected = changed(loads_yaml(text), overrides)
+    before = loads_yaml(text)
+    expected = changed(before, overrides)
+    if repr(expected) == repr(before):
+        return
     edited = text
     for key, value in overrides.items():
         edited = with_value(edited, key.removeprefix("+").split("."), value)
@@ -125,10 +130,10 @@ def apply_overrides(path: Path, overrides: Mapping[str, Any]) -> None:
 
 
 def _same(text: str, expected: Mapping[str, Any]) -> bool:
-    """Whether DVC, which reads YAML 1.2, and the steps, which read 1.1, find the same values."""
+    """Whether DVC and the steps find these values."""
     try:
-        return bool(loads_yaml(text) == expected == yaml.safe_load(text))
-    except (yaml.YAMLError, YAMLError):
+        return bool(loads_yaml(text) == expected)
+    except (YAMLError, ValueError):  # ValueError: `._` looks like a number
         return False
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
+from dvc.utils.serialize import loads_yaml
 
 from pipeline.graph.graph import Stage, read_graph
 from pipeline.graph.resources import read_resources
@@ -74,7 +74,7 @@ def refuse_other_graph(text: str, overrides: Mapping[str, Any]) -> None:
     Raises:
         PipelineError: an override changes which stages exist, or their inputs and outputs.
     """
-    keys = {key.replace("[", ".").replace("]", "") for key in _interpolated(yaml.safe_load(text).get("stages", {}))}
+    keys = {key.replace("[", ".").replace("]", "") for key in _interpolated(loads_yaml(text).get("stages", {}))}
     shaping = {key for key in keys if key.partition(".")[0] not in _LOOP}
     for key in overrides:
         plain = key.removeprefix("+")

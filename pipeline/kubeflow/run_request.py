@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import yaml
+from dvc.utils.serialize import loads_yaml
 
 from pipeline.graph.graph import Stage, select
 from pipeline.graph.overrides import PARAMS_FILE, add_override_arguments, as_json, parse_overrides
@@ -60,7 +60,7 @@ def read_request(folder: Path, arguments: argparse.Namespace) -> RunRequest:
         raise PipelineError(f"--name {arguments.name}: only letters, digits and `._-`: it names a git reference.")
     revision, repository = _source(folder, arguments.revision, arguments.repository)
     graph = read_sound_graph(folder, revision)
-    params = yaml.safe_load(_text(folder, revision, PARAMS_FILE)) or {}
+    params = loads_yaml(_text(folder, revision, PARAMS_FILE)) or {}
     overrides = parse_overrides(arguments.assignments, params)
     refuse_other_graph(_text(folder, revision, "dvc.yaml"), overrides)
     parameters = {

@@ -1,7 +1,9 @@
 """The plan: what a run would run, and why, without data, on a fresh clone as well."""
 
 import json
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from tests.pipeline.runnable import UPSTREAM, outcome, params_with
 
 pytest_plugins = ["tests.pipeline.fixtures"]
 
+ROOT = Path(__file__).parents[3]
 NOTHING = dict.fromkeys(UPSTREAM, "not run")
 
 
@@ -37,6 +40,26 @@ class TestWhatRuns:
         if not remote:
             clone.environment["DVC_REMOTE_URL"] = ""
         assert wills(plan(clone)) == NOTHING
+
+    def test_nothing_in_a_clone_whose_git_rewrites_files_elsewhere(self, reproduced, tmp_path):
+        """This project's .gitattributes outweigh a user's settings: line ends, keywords, filters, encodings."""
+        shutil.copy(ROOT / ".gitattributes", reproduced.folder)
+        shutil.copy(ROOT / "tests/methods/csd_oracle.npz", reproduced.folder)
+        (reproduced.folder / "run").write_text("#!/bin/sh\n# $Id$\n")
+        (reproduced.folder / "run").chmod(0o755)
+        reproduced.commit("attributes")
+        rules = tmp_path / "attributes"
+        rules.write_text("* text eol=crlf ident filter=upper working-tree-encoding=UTF-16\n")
+        settings = ["core.autocrlf=true", "core.eol=crlf", f"core.attributesFile={rules}"]
+        settings += ["filter.upper.smudge=tr a-z A-Z", "core.symlinks=false", "core.fileMode=false"]
+        flags = [word for setting in settings for word in ("-c", setting)]
+        reproduced.git("clone", "--quiet", *flags, ".", str(tmp_path / "clone"))
+        for name in reproduced.git("ls-files").splitlines():
+            here, there = reproduced.folder / name, tmp_path / "clone" / name
+            assert there.read_bytes() == here.read_bytes(), name
+            assert there.stat().st_mode & 0o100 == here.stat().st_mode & 0o100, name
+        reproduced.folder = tmp_path / "clone"
+        assert wills(plan(reproduced)) == NOTHING
 
     def test_everything_where_nothing_was_ever_run(self, project):
         found = plan(project, DVC_REMOTE_URL="")

@@ -119,6 +119,12 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
     "unknown task": (changed("run.tasks", ["srr"]), "params.yaml: collections: unknown name 'srr'. Did you mean 'sr'?"),
     "broken": (added("run: {tasks: [\n"), "params.yaml: not valid YAML: "),
     "key twice": (added("tasks: {}\n"), 'found duplicate key "tasks"'),
+    "no date": (added("when: 2020-13-01\n"), "params.yaml: not valid YAML: what looks like a date or number is none"),
+    "reference": (
+        changed("teachers.sr.checkpoint", "${WEIGHTS}/x.pt"),
+        "params.yaml: teachers.sr.checkpoint: `dvc exp run -S` takes `${` for a reference; write $NAME without braces.",
+    ),
+    "missing mark": (changed("tasks.sr.scale", "???"), "params.yaml: tasks.sr.scale: `dvc exp run -S` takes '???' for"),
     "missing": (Path.unlink, "params.yaml: not found. Run the command from the project's folder."),
 }
 

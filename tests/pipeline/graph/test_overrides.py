@@ -64,6 +64,8 @@ def test_the_last_of_two_assignments_counts():
         (f"{STEPS}=[", "not valid YAML"),
         (f"{STEPS}=2020-01-01", "JSON can't hold this value"),
         (f"{STEPS}=.nan", "JSON can't hold this value"),
+        ("teachers.sr.checkpoint=${W}/x.pt", "teachers.sr.checkpoint: `dvc exp run -S` takes `${` for a reference"),
+        (f"{STEPS}=[{{a: '???'}}]", f"{STEPS}.0.a: `dvc exp run -S` takes '???' for a missing value; write another."),
     ],
 )
 def test_a_mistake_is_named_with_its_place(assignment, told):
@@ -92,10 +94,10 @@ def test_without_overrides_the_file_stays(params):
 
 def test_an_override_changes_one_line_and_no_comment(params):
     before = params.read_text()
-    apply_overrides(params, {"teachers.sr.checkpoint": "photographs/x.pt"})
+    apply_overrides(params, {"teachers.sr.checkpoint": "set/x.pt"})
     assert lines_changed(before, params.read_text()) == [
-        "-    checkpoint: null           # or SOURCE/FILE of published weights; then `training: null`",
-        "+    checkpoint: photographs/x.pt           # or SOURCE/FILE of published weights; then `training: null`",
+        "-    checkpoint:                # null, or SOURCE/FILE of published weights; then `training: null`",
+        "+    checkpoint: set/x.pt                # null, or SOURCE/FILE of published weights; then `training: null`",
     ]
 
 
