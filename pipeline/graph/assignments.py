@@ -134,7 +134,10 @@ def _applied(values: Mapping[str, Any], assignment: str, written: str) -> dict[s
         try:
             apply_overrides(str(path), [assignment])
         except (DvcException, OmegaConfBaseException, TypeError) as error:
-            reason = error.__cause__ or error
-            raise PipelineError(f"--set {written}: {' '.join(str(reason.__cause__ or reason).split())}") from None
+            cause: BaseException = error
+            while cause.__cause__:
+                cause = cause.__cause__
+            reason = " ".join(str(cause).partition("object_type=")[0].split())
+            raise PipelineError(f"--set {written}: {reason}") from None
         changed: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return changed

@@ -111,8 +111,8 @@ def composed(folder: Path, params: Mapping[str, Any], name: str) -> dict[str, An
         except (HydraException, YAMLError) as error:
             reason = str(error).partition("Config search path:")[0]
             raise PipelineError(f"{PRESETS / name}.yaml: {' '.join(reason.split())}") from None
-    values = {str(key): value for key, value in dict(OmegaConf.to_container(found)).items()}
+    values: Any = OmegaConf.to_container(found)
     if PRESETS.parts[0] in values:
         raise PipelineError(f"{PRESETS / name}.yaml: its first line must be `# @package _global_`.")
     refuse_new_sections(params, values, f"{PRESETS / name}.yaml")
-    return values
+    return dict(values)
