@@ -7,11 +7,11 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-from pipeline.graph.overrides import PARAMS_FILE, add_override_arguments
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
+    from pipeline.working_copy.composition import add_override_arguments  # noqa: PLC0415 -- DVC takes a second
+
     add_override_arguments(parser)
     parser.add_argument("--targets", nargs="+", default=[], metavar="STAGE", help="these, and what they depend on")
     parser.add_argument("--revision", default="", metavar="REV", help="branch, tag or commit; default: the files here")
@@ -22,18 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print a line for each stage, in the order in which they run."""
-    from dvc.utils.serialize import load_yaml  # noqa: PLC0415 -- DVC takes a second
-
-    from pipeline.graph.overrides import parse_overrides  # noqa: PLC0415
-    from pipeline.storage.remote import open_remote  # noqa: PLC0415
-    from pipeline.working_copy.params import set_params  # noqa: PLC0415
+    from pipeline.storage.remote import open_remote  # noqa: PLC0415 -- DVC takes a second
+    from pipeline.working_copy.composition import override  # noqa: PLC0415
     from pipeline.working_copy.workspace import working_copy  # noqa: PLC0415
 
     remote = open_remote()
     with working_copy(arguments.revision, arguments.repository, {}) as copy:
-        params = copy.folder / PARAMS_FILE
-        overrides = parse_overrides(arguments.assignments, load_yaml(str(params)) if params.exists() else {})
-        set_params(copy.folder, overrides)
+        override(copy, arguments)
         lines = plan(copy.folder, arguments.targets, remote)
     if arguments.json:
         sys.stdout.write(json.dumps(lines, indent=2) + "\n")

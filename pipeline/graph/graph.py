@@ -81,19 +81,15 @@ def _stage(stage: PipelineStage, upstream: Iterable[Any], root: str) -> Stage:
     )
 
 
-def read_graph(folder: Path, revision: str = "") -> tuple[Stage, ...]:
+def read_graph(folder: Path) -> tuple[Stage, ...]:
     """Read the graph of the DVC project in `folder`, in the order of dvc.yaml.
 
     Files tracked by `dvc add` are data, not stages, and are left out.
 
-    Args:
-        folder: the project.
-        revision: a commit of its git repository; empty = the working directory.
-
     Raises:
         dvc.exceptions.DvcException: dvc.yaml is not valid, or two stages write the same output.
     """
-    with Repo(str(folder), rev=revision or None) as repo:
+    with Repo(str(folder)) as repo:
         index = repo.index
         return tuple(
             _stage(stage, index.graph.successors(stage), repo.root_dir)

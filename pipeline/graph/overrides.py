@@ -1,58 +1,41 @@
-"""`--set KEY=VALUE`: other values for keys of params.yaml, the same for every stage of a run."""
+"""Overrides: what a run changes in params.yaml, the same for every stage.
 
-import argparse
+`{"a.b": value, "+a.new": value, "~a.gone": null}`: a value replaces the one that is there, whole; `+` adds a key, and
+`~` removes one. Other texts, as `--set` takes them, are turned into these in assignments.py.
+"""
+
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dvc.utils.serialize import loads_yaml, modify_yaml
+from dvc.utils.serialize import dumps_yaml, loads_yaml
 from ruamel.yaml.error import YAMLError
 
-from pipeline.graph.yaml_text import with_value
+from pipeline.graph.yaml_text import with_value, without_key
 from pipeline.messages import PipelineError, did_you_mean
 from pipeline.project import value_fault
 
 PARAMS_FILE = "params.yaml"
 
 
-def add_override_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add `--set` to a command."""
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="assignments",
-        metavar="KEY=VALUE",
-        help=f"another value for a key of {PARAMS_FILE}: students.sr.training.steps=500; repeatable; `+KEY` adds a key",
-    )
+def differing(before: Any, after: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """The overrides that make `after` of `before`, as few values as possible.
 
-
-def parse_overrides(assignments: Sequence[str], params: Mapping[str, Any]) -> dict[str, Any]:
-    """Read `KEY=VALUE` assignments; a value is YAML, a key is dotted and exists in `params`.
-
-    `a.0` is the first entry of the list `a`; `+a.b` adds the key `b` to the section `a`.
-
-    Raises:
-        PipelineError: no `=`, a value that is not YAML or that JSON can't hold, or an unknown key; the message lists
-            its neighbours.
+    Args:
+        before: a mapping, or a list.
+        after: one of the same kind.
+        above: the dotted key of both, with a dot at its end.
     """
-    overrides: dict[str, Any] = {}
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not equals or not key.strip("+"):
-            raise PipelineError(f"--set {assignment}: expected KEY=VALUE, as in students.sr.training.steps=500.")
-        try:
-            overrides[key] = json.loads(json.dumps(loads_yaml(text), allow_nan=False))
-        except YAMLError as error:
-            reason = " ".join(str(error).split())
-            raise PipelineError(f"--set {assignment}: the value is not valid YAML: {reason}") from None
-        except (TypeError, ValueError):
-            raise PipelineError(
-                f"--set {assignment}: JSON can't hold this value. Put quotes around a date or `.nan`."
-            ) from None
-    changed(params, overrides)
-    return overrides
+    there, wanted = _by_name(before), _by_name(after)
+    for key, value in wanted.items():
+        if key not in there:
+            yield f"+{above}{key}", value
+        elif _comparable(there[key], value):
+            yield from differing(there[key], value, f"{above}{key}.")
+        elif json.dumps(value) != json.dumps(there[key], default=str):  # 1 is another value than true, or 1.0
+            yield f"{above}{key}", value
+    yield from ((f"~{above}{key}", None) for key in there if key not in wanted)
 
 
 def as_json(overrides: Mapping[str, Any]) -> str:
@@ -85,20 +68,17 @@ def changed(params: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str
     for key, value in overrides.items():
         if fault := value_fault(f"--set {key}", value):
             raise PipelineError(fault)
-        *sections, last = key.removeprefix("+").split(".")
+        *sections, last = parts_of(key)
         inside: Any = values
         for depth, part in enumerate(sections):
-            inside = inside[_place(inside, part, sections[:depth], key)]
-        place = last if _adds(key, inside, last) else _place(inside, last, sections, key)
-        inside[place] = value
+            inside = inside[place_of(inside, part, sections[:depth], key)]
+        adds = key.startswith("+") and isinstance(inside, dict) and last not in map(str, inside)
+        place = last if adds else place_of(inside, last, sections, key)
+        if key.startswith("~"):
+            del inside[place]
+        else:
+            inside[place] = value
     return values
-
-
-def _unshared(values: Any) -> Any:
-    """A copy in which nothing is shared: YAML's aliases make several keys refer to the same section."""
-    if isinstance(values, Mapping):
-        return {key: _unshared(value) for key, value in values.items()}
-    return [_unshared(value) for value in values] if isinstance(values, list) else values
 
 
 def apply_overrides(path: Path, overrides: Mapping[str, Any]) -> None:
@@ -117,28 +97,31 @@ def apply_overrides(path: Path, overrides: Mapping[str, Any]) -> None:
         return
     edited = text
     for key, value in overrides.items():
-        edited = with_value(edited, key.removeprefix("+").split("."), value)
-    if _same(edited, expected):
+        edited = without_key(edited, parts_of(key)) if key.startswith("~") else with_value(edited, parts_of(key), value)
+    if _holds(edited, expected):
         path.write_text(edited, encoding="utf-8")
         return
-    # Aliases and the like: DVC's own writer keeps the values but changes the layout.
-    with modify_yaml(str(path)) as data:
-        data.update(expected)
-    if not _same(path.read_text(encoding="utf-8"), expected):
-        path.write_text(text, encoding="utf-8")
-        raise PipelineError(f"{PARAMS_FILE}: {', '.join(overrides)}: YAML has no way to write that value.")
+    # Aliases and the like: DVC's own writer keeps the values but neither layout nor comments.
+    path.write_text(dumps_yaml(expected), encoding="utf-8")
 
 
-def _same(text: str, expected: Mapping[str, Any]) -> bool:
-    """Whether DVC and the steps find these values."""
-    try:
-        return bool(loads_yaml(text) == expected)
-    except (YAMLError, ValueError):  # ValueError: `._` looks like a number
-        return False
+def parts_of(key: str) -> list[str]:
+    """The parts of an override's dotted key."""
+    return key.lstrip("+~").split(".")
 
 
-def _place(inside: Any, part: str, above: Sequence[str], key: str) -> Any:
-    """The key or index that `part` means inside a section or list."""
+def place_of(inside: Any, part: str, above: Sequence[str], key: str) -> Any:
+    """The key or index that `part` means inside a section or list.
+
+    Args:
+        inside: what lies at `above`.
+        part: of a dotted key.
+        above: the parts before it.
+        key: what was asked for, for the message.
+
+    Raises:
+        PipelineError: there is none; the message lists what there is.
+    """
     where = f"--set {key}: {PARAMS_FILE}: {'.'.join(above) or 'sections'}"
     if isinstance(inside, list):
         if part.isdecimal() and int(part) < len(inside):
@@ -148,12 +131,37 @@ def _place(inside: Any, part: str, above: Sequence[str], key: str) -> Any:
         raise PipelineError(f"{where}: expected a section with the key {part!r}, found {inside!r}.")
     names = {str(name): name for name in inside}
     if part not in names:
-        hint = did_you_mean(part, names)
         raise PipelineError(
-            f"{where}: unknown key {part!r}.{hint} There are: {', '.join(sorted(names))}. (`+{key}=...` adds a key.)"
+            f"{where}: unknown key {part!r}.{did_you_mean(part, names)} There are: {', '.join(sorted(names))}. "
+            "(A `+` before the whole key adds it.)"
         )
     return names[part]
 
 
-def _adds(key: str, inside: Any, last: str) -> bool:
-    return key.startswith("+") and isinstance(inside, dict) and last not in map(str, inside)
+def _by_name(values: Any) -> dict[str, Any]:
+    """Values of a mapping by key, of a list by index, as the parts of a dotted key name them."""
+    found = values.items() if isinstance(values, Mapping) else enumerate(values)
+    return {str(key): value for key, value in found}
+
+
+def _comparable(before: Any, after: Any) -> bool:
+    """Whether a dotted key can say what differs between two values."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        return not any("." in str(key) for key in (*before, *after))
+    lists = isinstance(before, list) and isinstance(after, list)
+    return lists and len(before) == len(after) and any(isinstance(value, Mapping) for value in before)
+
+
+def _unshared(values: Any) -> Any:
+    """A copy in which nothing is shared: YAML's aliases make several keys refer to the same section."""
+    if isinstance(values, Mapping):
+        return {key: _unshared(value) for key, value in values.items()}
+    return [_unshared(value) for value in values] if isinstance(values, list) else values
+
+
+def _holds(text: str, expected: Mapping[str, Any]) -> bool:
+    """Whether the text is YAML with these values."""
+    try:
+        return bool(loads_yaml(text) == expected)
+    except (YAMLError, ValueError):  # ValueError: `._` looks like a number
+        return False

@@ -1,18 +1,11 @@
 """The rules that let a graph's stages run on different machines, checked before anything else."""
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-from dvc.utils.serialize import loads_yaml
 
 from pipeline.graph.graph import Stage, read_graph
 from pipeline.graph.resources import read_resources
 from pipeline.messages import PipelineError
-
-_SHAPES = ("matrix", "foreach", "deps", "outs", "metrics", "plots", "wdir")
-_LOOP = ("item", "key")
 
 
 def faults(stage: Stage) -> Iterator[str]:
@@ -52,41 +45,8 @@ def refuse(graph: Sequence[Stage]) -> None:
         raise PipelineError("\n".join(found))
 
 
-def _interpolated(node: Any, inside: bool = False) -> Iterator[str]:
-    """Keys of params.yaml that decide which stages exist, and how they are joined."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from _interpolated(value, inside or key in _SHAPES)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _interpolated(value, inside)
-    elif inside and isinstance(node, str):
-        yield from re.findall(r"\$\{\s*([^}\s]+)\s*\}", node)
-
-
-def refuse_other_graph(text: str, overrides: Mapping[str, Any]) -> None:
-    """Refuse overrides that change the graph, because a compiled pipeline holds only one.
-
-    Args:
-        text: dvc.yaml.
-        overrides: `{"a.b": value}`.
-
-    Raises:
-        PipelineError: an override changes which stages exist, or their inputs and outputs.
-    """
-    keys = {key.replace("[", ".").replace("]", "") for key in _interpolated(loads_yaml(text).get("stages", {}))}
-    shaping = {key for key in keys if key.partition(".")[0] not in _LOOP}
-    for key in overrides:
-        plain = key.removeprefix("+")
-        for other in sorted(shaping):
-            if f"{other}.".startswith(f"{plain}.") or f"{plain}.".startswith(f"{other}."):
-                raise PipelineError(
-                    f"--set {key}: dvc.yaml makes its stages from {other}. Change it in params.yaml and commit that."
-                )
-
-
-def read_sound_graph(folder: Path, revision: str = "") -> tuple[Stage, ...]:
+def read_sound_graph(folder: Path) -> tuple[Stage, ...]:
     """Read the graph of `folder` and refuse it if it can't run on a cluster."""
-    graph = read_graph(folder, revision)
+    graph = read_graph(folder)
     refuse(graph)
     return graph

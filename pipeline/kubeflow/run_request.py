@@ -4,16 +4,15 @@ import argparse
 import re
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
-from dvc.utils.serialize import loads_yaml
-
 from pipeline.graph.graph import Stage, select
-from pipeline.graph.overrides import PARAMS_FILE, add_override_arguments, as_json, parse_overrides
-from pipeline.graph.rules import read_sound_graph, refuse_other_graph
+from pipeline.graph.overrides import as_json
+from pipeline.graph.rules import read_sound_graph
 from pipeline.kubeflow.compile import add_target_argument, compiled
 from pipeline.messages import PipelineError
+from pipeline.working_copy.composition import add_override_arguments, override
+from pipeline.working_copy.workspace import working_copy
 
 
 @dataclass(frozen=True)
@@ -46,11 +45,12 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add_target_argument(parser)
 
 
-def read_request(folder: Path, arguments: argparse.Namespace) -> RunRequest:
+def read_request(arguments: argparse.Namespace) -> RunRequest:
     """Compile what the flags ask for. Nothing has been started when this raises.
 
+    The graph is that of the overrides: they may change which stages there are.
+
     Args:
-        folder: the project.
         arguments: the flags of `add_run_arguments`, and `name`.
 
     Raises:
@@ -58,11 +58,10 @@ def read_request(folder: Path, arguments: argparse.Namespace) -> RunRequest:
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", arguments.name):
         raise PipelineError(f"--name {arguments.name}: only letters, digits and `._-`: it names a git reference.")
-    revision, repository = _source(folder, arguments.revision, arguments.repository)
-    graph = read_sound_graph(folder, revision)
-    params = loads_yaml(_text(folder, revision, PARAMS_FILE)) or {}
-    overrides = parse_overrides(arguments.assignments, params)
-    refuse_other_graph(_text(folder, revision, "dvc.yaml"), overrides)
+    revision, repository = _source(arguments.revision, arguments.repository)
+    with working_copy(revision, "", {}) as copy:
+        overrides = override(copy, arguments)
+        graph = read_sound_graph(copy.folder)
     parameters = {
         "revision": revision,
         "repository": repository,
@@ -73,29 +72,21 @@ def read_request(folder: Path, arguments: argparse.Namespace) -> RunRequest:
     return RunRequest(arguments.name, pipeline, parameters, select(graph, arguments.targets))
 
 
-def _git(folder: Path, *words: str) -> str | None:
-    result = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)
+def _git(*words: str) -> str | None:
+    result = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
     return result.stdout if result.returncode == 0 else None
 
 
-def _text(folder: Path, revision: str, name: str) -> str:
-    """A file of the project, as the run will see it."""
-    if not revision:
-        path = folder / name
-        return path.read_text(encoding="utf-8") if path.exists() else ""
-    return _git(folder, "show", f"{revision}:./{name}") or ""
-
-
-def _source(folder: Path, revision: str, repository: str) -> tuple[str, str]:
+def _source(revision: str, repository: str) -> tuple[str, str]:
     """The full commit, so that all tasks of a run see the same one, and where it is cloned from."""
     if not revision:
         if repository:
             raise PipelineError("--repository: say which --revision of it to run.")
         return "", ""
-    commit = _git(folder, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    commit = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     if not commit:
         raise PipelineError(f"--revision {revision}: no commit of this clone. Commit first, or `git fetch`.")
-    url = repository or (_git(folder, "remote", "get-url", "origin") or "").strip()
+    url = repository or (_git("remote", "get-url", "origin") or "").strip()
     if not url:
         raise PipelineError("--repository: this clone has no remote `origin`; say where the revision is cloned from.")
     if "://" in url and urlsplit(url).password:

@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-from pathlib import Path
 
 from pipeline.kubeflow import pods
 from pipeline.kubeflow.cluster import Cluster
@@ -32,7 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
             "KFP_HOST is not set: the address of Kubeflow Pipelines, as in https://example.org/pipeline."
         )
     cluster = Cluster(arguments.host.rstrip("/"), arguments.namespace, os.environ.get("KFP_TOKEN", "").strip())
-    request = read_request(Path(), arguments)
+    request = read_request(arguments)
     cluster.check()
     identifier = cluster.start(request, arguments.experiment, arguments.service_account)
     sys.stdout.write(f"run: {identifier}\n{cluster.host}/#/runs/details/{identifier}\n")

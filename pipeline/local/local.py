@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the pipeline; print its log, then the scores and where dvc.lock is."""
     if arguments.parallel < 1 or (arguments.retries or 0) < 0:
         raise PipelineError("--parallel must be at least 1, --retries at least 0.")
-    request = read_request(Path(), arguments)
+    request = read_request(arguments)
     client = engine()
     require_image(client, arguments.image)
     machine = Machine(

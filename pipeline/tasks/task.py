@@ -29,7 +29,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say which source is run, and with which params."""
     parser.add_argument("--revision", default="", metavar="REV", help="branch, tag or commit; default: the files here")
     parser.add_argument("--repository", default="", metavar="URL", help="where the revision comes from")
-    parser.add_argument("--overrides", default="", metavar="JSON", help='{"a.b": value}, laid over params.yaml')
+    parser.add_argument("--overrides", default="", metavar="JSON", help='{"a.b": value, "+new": value, "~gone": null}')
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ def set_params(folder: Path, overrides: Mapping[str, Any]) -> None:
 
     Args:
         folder: the project.
-        overrides: `{"a.b": value}`; a key that is new begins with `+`.
+        overrides: `{"a.b": value}`; a key that is new begins with `+`, one to remove with `~`.
 
     Raises:
         PipelineError: a key that the file does not have, or lists that can't be made from the new values.

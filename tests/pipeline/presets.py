@@ -1,4 +1,4 @@
-"""Presets composed as DVC composes them, each once."""
+"""Presets composed as Hydra composes them, each once."""
 
 import copy
 import functools

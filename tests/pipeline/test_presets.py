@@ -1,4 +1,4 @@
-"""Every preset, composed as DVC composes it, fits every stage of the graph."""
+"""Every preset, composed as Hydra composes it, fits every stage of the graph."""
 
 import importlib
 import re

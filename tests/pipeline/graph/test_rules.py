@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.graph.graph import Output, read_graph
-from pipeline.graph.rules import read_sound_graph, refuse, refuse_other_graph
+from pipeline.graph.rules import read_sound_graph, refuse
 from pipeline.messages import PipelineError
 from tests.pipeline.toy import ROOT, STAGES, make_project, pipeline_command, stage, write_project
 
@@ -74,27 +74,3 @@ def test_data_that_was_added_to_dvc_is_no_stage(tmp_path) -> None:
     graph = read_sound_graph(project)
     assert graph[0].upstream == ()
     assert len(graph) == 4
-
-
-DVC_YAML = """
-stages:
-  train:
-    matrix: {task: "${run.tasks}"}
-    cmd: train ${item.task} ${rate}
-    params: [rate]
-    outs: ["${folder.name}/${item.task}"]
-  each:
-    foreach: ${names[0]}
-    do: {cmd: "x ${key}", outs: ["${key}"]}
-"""
-
-
-@pytest.mark.parametrize("key", ["run.tasks", "run", "run.tasks.0", "folder.name", "+folder", "names", "names.0"])
-def test_an_override_that_makes_another_graph_is_refused(key) -> None:
-    with pytest.raises(PipelineError, match=r"dvc\.yaml makes its stages from"):
-        refuse_other_graph(DVC_YAML, {key: 1})
-
-
-@pytest.mark.parametrize("key", ["rate", "run.other", "folder.names", "key", "item.task"])
-def test_any_other_override_may_pass(key) -> None:
-    refuse_other_graph(DVC_YAML, {key: 1})

@@ -78,6 +78,14 @@ class TestRun:
         }
         assert server.experiments[0]["display_name"] == "restoration-distillation"
 
+    def test_has_the_stages_of_its_overrides(self, server, submit, committed) -> None:
+        submit("--set", "names=[a,c]")
+        [posted] = server.runs
+        tasks = posted["pipeline_spec"]["pipeline_spec"]["root"]["dag"]["tasks"]
+        assert tasks.keys() == {"source", "double-a", "double-c", "sum", "publish"}
+        assert posted["runtime_config"]["parameters"]["overrides"] == '{"names":["a","c"]}'
+        assert yaml.safe_load((committed / "params.yaml").read_text()) == PARAMS
+
     def test_carries_the_token_to_every_address_and_prints_it_nowhere(self, server, submit) -> None:
         server.token = TOKEN
         submit(KFP_TOKEN=TOKEN)
@@ -149,7 +157,8 @@ class TestMistakes:
         [
             (["--set", "facto=3"], "facto"),
             (["--set", "factor"], "KEY=VALUE"),
-            (["--set", "names=[a]"], "--set names: dvc.yaml makes its stages from names"),
+            (["--set", "+conf/preset=bsds500"], "write `--preset bsds500`"),
+            (["--preset", "nosuch"], "conf/preset: no preset 'nosuch'."),
             (["--targets", "nosuch"], "no stage 'nosuch'"),
             (["--name", "a b"], "--name a b: only letters, digits and `._-`"),
         ],

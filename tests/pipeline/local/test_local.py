@@ -280,10 +280,11 @@ class TestCommand:
 
     @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
     def test_stops_and_removes_its_containers_when_interrupted(self, tmp_path, image, engine, kind) -> None:
-        params = {"source": "touch /mnt/shared/started; exec sleep 600", "names": ["a"], "factor": 1}
+        params = {"source": "", "names": ["a"], "factor": 1}
         project = make_project(tmp_path / "project", params=params)
+        script = ("--set", "source='touch /mnt/shared/started; exec sleep 600'")
         process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline", "local", "--image", image, "--set", f"source={params['source']}"],
+            [sys.executable, "-m", "pipeline", "local", "--image", image, *script],
             cwd=project,
             env={**os.environ, "PYTHONPATH": str(ROOT), "DVC_REMOTE_URL": "s3://b"},
             stderr=subprocess.PIPE,
