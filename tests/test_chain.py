@@ -106,6 +106,20 @@ def test_metrics_can_be_shown(project: Path) -> None:
     assert "data/scores/sr/dckd/3.json" in shown.stdout
 
 
+def test_with_the_cache_on_another_disk_nothing_is_kept_twice_and_stages_read_through_links(project: Path) -> None:
+    cache = project.parent / "disk" / "cache"
+    cache.parent.mkdir()
+    (project / ".dvc/cache").rename(cache)
+    assert run(project, "dvc", "cache", "dir", "--local", str(cache)).returncode == 0
+    assert run(project, "dvc", "config", "--local", "cache.type", "symlink").returncode == 0  # as between two disks
+    assert run(project, "dvc", "checkout", "--relink").returncode == 0
+    outputs = ("raw", "lmdb", "teachers", "students", "scores", "report")
+    files = [path for name in outputs for path in (project / "data" / name).rglob("*") if not path.is_dir()]
+    assert len(files) > 20
+    assert [path for path in files if not path.is_symlink()] == []
+    assert repro(project) == []
+
+
 def test_the_same_seed_gives_the_same_bytes(project: Path) -> None:
     stages = ("build_lmdb@sr", "distill_with_encoder@sr-dckd-3", "evaluate_with_encoder@sr-dckd-3")
     first = {stage: hashes(project, stage) for stage in stages}

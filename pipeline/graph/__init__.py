@@ -1,4 +1,5 @@
-"""dvc.yaml and params.yaml as values: stages, what they ask of a cluster, what can't run there, overrides of params.
+"""dvc.yaml and params.yaml as values: stages, what they ask of a cluster, what can't run there, where
+their outputs lie, overrides of params.
 
 It may import no other subpackage.
 """

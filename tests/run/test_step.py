@@ -257,6 +257,22 @@ class TestDuration:
         assert "will not say how long tiny@sr-dckd took" in ended.stderr
 
 
+class TestPlace:
+    def test_a_stage_behind_a_link_is_refused_before_it_works(self, tmp_path: Path) -> None:
+        (tmp_path / "disk").mkdir()
+        (tmp_path / "out").symlink_to("disk")
+        ended = run_tiny(tmp_path, WRITE, DVC_STAGE="tiny")
+        assert ended.returncode == 2, ended.stderr
+        assert ended.stderr.startswith("error: out: a link to disk, and DVC keeps no output behind a link to a folder.")
+        assert list((tmp_path / "disk").iterdir()) == []
+
+    def test_a_step_that_no_stage_runs_writes_there(self, tmp_path: Path) -> None:
+        (tmp_path / "disk").mkdir()
+        (tmp_path / "out").symlink_to("disk")
+        assert run_tiny(tmp_path, WRITE).returncode == 0
+        assert (tmp_path / "disk/result.txt").read_text() == "done"
+
+
 WRITE = 'write_text(output, "done")'
 TOGETHER = ", distributed=True"
 
