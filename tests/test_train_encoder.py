@@ -130,10 +130,7 @@ class TestWrongInput:
         [
             (lambda p: p.update(training=None), r"encoders\.sr.*either checkpoint"),
             (lambda p: p["network"].update(chanels=4), r"encoders\.network.*'chanels'"),
-            (
-                lambda p: p["training"].update(patch=9),
-                r"patch: 9 degraded pixels are 18 clean ones, not a multiple of 16",
-            ),
+            (lambda p: p["training"].update(patch=9), r"patch: 9 degraded pixels are 18 clean ones, not a multiple of 16"),
             (lambda p: p.update(weights={"comitment": 1}), r"encoders\.sr\.weights.*'comitment'.*'commitment'"),
             (lambda p: p["training"].update(patch=32), r"set/0: 48x48 pixels are less than the training patch"),
         ],

@@ -21,7 +21,8 @@ COMMANDS = ("dvc cache dir --local", "dvc config --local cache.type hardlink,sym
 @pytest.fixture
 def disk():
     """A folder on another file system where there is one that may be written, as on most machines."""
-    folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
+    memory = "/dev/shm"  # noqa: S108
+    folder = Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None))
     yield folder
     shutil.rmtree(folder)
 
