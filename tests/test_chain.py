@@ -1,5 +1,6 @@
 """The whole chain by `dvc repro`, in a small size: what runs, what does not, and that the bytes are the same."""
 
+import json
 import os
 import re
 import subprocess
@@ -98,6 +99,30 @@ def test_a_second_run_runs_no_stage(project: Path) -> None:
 def test_nothing_is_left_beside_the_outputs(project: Path) -> None:
     assert list(project.glob("data/**/*.partial")) == []
     assert list((project / ".cache/checkpoints").glob("*")) == []
+
+
+def test_the_plan_knows_what_each_stage_took_and_scales_the_time_of_a_training(project: Path) -> None:
+    said = run(project, sys.executable, "-m", "pipeline", "plan", "--json", "--set", "students.sr.training.steps=600")
+    assert said.returncode == 0, said.stderr
+    lines = {line["stage"]: line for line in json.loads(said.stdout)}
+    assert all(line["memory_bytes"] > 1e7 for line in lines.values())
+    assert all(line["output_bytes"] > 0 for line in lines.values())
+    recorded = {name: json.loads((project / f".cache/durations/{name}.json").read_text()) for name in lines}
+    changed = {name for name in lines if name.startswith("distill")}
+    for name, line in lines.items():
+        took = recorded[name]
+        assert took.get("training", {"steps": 6})["steps"] == 6
+        more = 99 * took["training"]["seconds"] if name in changed else 0
+        assert line["seconds"] == pytest.approx(took["seconds"] + more)
+        assert line["steps"] == (600 if name in changed else 6 if "training" in took else None)
+    assert {name.partition("@")[0] for name, took in recorded.items() if "training" in took} == {
+        "train_teacher",
+        "train_encoder",
+        "train_teacher_as_member",
+        "train_ensemble",
+        "train_privileged_teacher",
+        *(name.partition("@")[0] for name in changed),
+    }
 
 
 def test_metrics_can_be_shown(project: Path) -> None:
