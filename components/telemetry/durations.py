@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any
+
+import psutil
 
 from components.run.files import write_json
 from components.telemetry.memory import PeakMemory
@@ -28,14 +30,15 @@ def count_training(steps: int, seconds: float) -> None:
 def timed() -> Iterator[None]:
     """Record what the block takes, if it succeeds and DVC runs it (which sets `DVC_STAGE` to the stage).
 
-    That is seconds, the most memory of its processes, and steps and seconds of training. Of several processes only the
-    first records, for all on its machine. For training resumed from a checkpoint, only the last part counts.
+    That is seconds since the process was started (importing torch takes some), the most memory of its processes, and
+    steps and seconds of training. Of several processes only the first records, for all on its machine. For training
+    resumed from a checkpoint, only the last part counts.
     """
     stage = os.environ.get("DVC_STAGE", "").rpartition(":")[2]
     if os.environ.get("RANK", "0") != "0" or not _NAME.fullmatch(stage):
         yield
         return
-    began = monotonic()
+    began = monotonic() - max(0.0, time() - psutil.Process().create_time())
     _trained.clear()
     with PeakMemory() as memory:
         yield

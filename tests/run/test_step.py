@@ -240,6 +240,12 @@ class TestDuration:
         assert 2e7 < found["memory_bytes"] < 1e9
         assert "training" not in found
 
+    def test_the_time_that_imports_take_counts(self, tmp_path: Path) -> None:
+        (tmp_path / "sitecustomize.py").write_text("import time; time.sleep(2)\n")
+        ended = run_tiny(tmp_path, WRITE, DVC_STAGE=self.STAGE, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+        assert ended.returncode == 0, ended.stderr
+        assert json.loads((tmp_path / self.FILE).read_text())["seconds"] >= 2
+
     def test_training_steps_of_this_run_are_counted_with_their_seconds(self, tmp_path: Path) -> None:
         body = "time.sleep(0.3); shown = Progress('train', 40, start=30); time.sleep(0.2); shown.advance(10)"
         body += "; shown.close(); write_text(output, 'done')"

@@ -39,7 +39,7 @@ def run(folder: Path, command: str, **environment: str) -> str:
     clean |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{clean['PATH']}", "DVC_NO_ANALYTICS": "1"}
     clean.pop("DATASETS_DIR", None)
     ended = subprocess.run(
-        command, shell=True, cwd=folder, env=clean | environment, text=True, capture_output=True, check=False
+        ["sh", "-ec", command], cwd=folder, env=clean | environment, text=True, capture_output=True, check=False
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout + ended.stderr
