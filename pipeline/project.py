@@ -132,11 +132,52 @@ _EXPORTS = Path("data/exports")
 _EXPORT = "-export"  # suffix of the files that `export` writes next to those of `evaluate`
 
 
-def seconds_of(stage: str) -> float | None:
-    """How long a stage took when it was last run here, if that is known."""
+@dataclass(frozen=True)
+class Took:
+    """What a stage took when it last ran here.
+
+    Attributes:
+        seconds: in all.
+        memory: the most bytes at a time; None = not recorded.
+        steps: training steps in it; 0 for a stage that did not train.
+        steps_seconds: seconds of these.
+    """
+
+    seconds: float
+    memory: int | None
+    steps: int
+    steps_seconds: float
+
+    def seconds_for(self, steps: int | None) -> float | None:
+        """Seconds with another number of training steps (None = it does not train); None if they can't be told."""
+        if bool(steps) != bool(self.steps):
+            return None
+        return self.seconds - self.steps_seconds + (self.steps_seconds * steps / self.steps if steps else 0)
+
+
+def took(stage: str) -> Took | None:
+    """What a stage took when it last ran here, if that is known."""
     file = _DURATIONS / f"{stage}.json"
-    seconds: float | None = _read(file)["seconds"] if file.exists() else None
-    return seconds
+    if not file.exists():
+        return None
+    found = _read(file)
+    training = found.get("training", {"steps": 0, "seconds": 0.0})
+    return Took(found["seconds"], found.get("memory_bytes"), training["steps"], training["seconds"])
+
+
+def training_steps(params: Mapping[str, Any]) -> int | None:
+    """Steps that a stage trains for, by the params that it depends on: `{"students.sr": {"training": {...}}}`.
+
+    Returns:
+        None for a stage that trains nothing; a report depends on the recipes of several networks.
+    """
+    found = [
+        recipe["steps"]
+        for key, value in params.items()
+        for recipe in (value if key.endswith(".training") else isinstance(value, Mapping) and value.get("training"),)
+        if isinstance(recipe, Mapping) and isinstance(recipe.get("steps"), int)
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def speeds_of(task: str) -> dict[str, Any]:

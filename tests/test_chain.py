@@ -1,5 +1,6 @@
 """The whole chain by `dvc repro`, in a small size: what runs, what does not, and that the bytes are the same."""
 
+import json
 import os
 import re
 import subprocess
@@ -100,10 +101,48 @@ def test_nothing_is_left_beside_the_outputs(project: Path) -> None:
     assert list((project / ".cache/checkpoints").glob("*")) == []
 
 
+def test_the_plan_knows_what_each_stage_took_and_scales_the_time_of_a_training(project: Path) -> None:
+    said = run(project, sys.executable, "-m", "pipeline", "plan", "--json", "--set", "students.sr.training.steps=600")
+    assert said.returncode == 0, said.stderr
+    lines = {line["stage"]: line for line in json.loads(said.stdout)}
+    assert all(line["memory_bytes"] > 1e7 for line in lines.values())
+    assert all(line["output_bytes"] > 0 for line in lines.values())
+    recorded = {name: json.loads((project / f".cache/durations/{name}.json").read_text()) for name in lines}
+    changed = {name for name in lines if name.startswith("distill")}
+    for name, line in lines.items():
+        took = recorded[name]
+        assert took.get("training", {"steps": 6})["steps"] == 6
+        more = 99 * took["training"]["seconds"] if name in changed else 0
+        assert line["seconds"] == pytest.approx(took["seconds"] + more)
+        assert line["steps"] == (600 if name in changed else 6 if "training" in took else None)
+    assert {name.partition("@")[0] for name, took in recorded.items() if "training" in took} == {
+        "train_teacher",
+        "train_encoder",
+        "train_teacher_as_member",
+        "train_ensemble",
+        "train_privileged_teacher",
+        *(name.partition("@")[0] for name in changed),
+    }
+
+
 def test_metrics_can_be_shown(project: Path) -> None:
     shown = run(project, "dvc", "metrics", "show", "--md")
     assert shown.returncode == 0, shown.stderr
     assert "data/scores/sr/dckd/3.json" in shown.stdout
+
+
+def test_with_the_cache_on_another_disk_nothing_is_kept_twice_and_stages_read_through_links(project: Path) -> None:
+    cache = project.parent / "disk" / "cache"
+    cache.parent.mkdir()
+    (project / ".dvc/cache").rename(cache)
+    assert run(project, "dvc", "cache", "dir", "--local", str(cache)).returncode == 0
+    assert run(project, "dvc", "config", "--local", "cache.type", "symlink").returncode == 0  # as between two disks
+    assert run(project, "dvc", "checkout", "--relink").returncode == 0
+    outputs = ("raw", "lmdb", "teachers", "students", "scores", "report")
+    files = [path for name in outputs for path in (project / "data" / name).rglob("*") if not path.is_dir()]
+    assert len(files) > 20
+    assert [path for path in files if not path.is_symlink()] == []
+    assert repro(project) == []
 
 
 def test_the_same_seed_gives_the_same_bytes(project: Path) -> None:

@@ -19,6 +19,8 @@ from components.images.datasets import SourceFile, shown
 from components.run.errors import InputError, unknown_name
 from components.run.files import sha256_of
 
+_REMOTE = "DVC_REMOTE_URL"  # every task of a cluster has it
+
 _log = logging.getLogger(__name__)
 
 
@@ -79,13 +81,25 @@ def _file(place: str) -> Iterator[Path]:
         path = Path(Template(place.removeprefix("//")).substitute(os.environ)).expanduser()
     except KeyError as error:
         name = error.args[0]
-        raise InputError(f"file:{place}: the variable {name} is not set; `export {name}=...` and run again.") from None
+        raise InputError(
+            f"file:{place}: the variable {name} is not set; `export {name}=...` and run again.{_way_out()}"
+        ) from None
     except ValueError:
         raise InputError(f"file:{place}: a lone $; write $$ for a dollar sign in a name.") from None
     if not path.is_file():
         fault = "is a folder; name its files one by one, or an archive of it" if path.is_dir() else "not found"
-        raise InputError(f"file:{place}: {path}: {fault}.")
+        raise InputError(f"file:{place}: {path}: {fault}.{_way_out()}")
     yield path
+
+
+def _way_out() -> str:
+    """What to do for a file that only another machine has, where runs share their data by a remote."""
+    if _REMOTE not in os.environ:
+        return ""
+    return (
+        " A cluster's task has no such file: run `dvc repro fetch` and `dvc push --run-cache fetch` on a machine that "
+        "has it, commit params.yaml, dvc.yaml and dvc.lock, and submit that revision."
+    )
 
 
 IN_PLACE: Mapping[str, Callable[[str], AbstractContextManager[Path]]] = {"package": _package, "file": _file}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from components.run.errors import InputError
+from components.run.links import refuse_links
 from components.run.params import PARAMS_FILE, Choice, read_params, section, typed
 
 _PATHS = (Path, Path | None)
@@ -72,6 +73,7 @@ def run_step(
     with faults_told():
         words = sys.argv[1:] if arguments is None else arguments
         values = parse(step, words)
+        refuse_links(values.values())
         if check:
             check()
         if distributed(values) if callable(distributed) else distributed:

@@ -7,7 +7,11 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from components.telemetry.durations import count_training
+
 Item = TypeVar("Item")
+TRAINING = "step"
+"""The unit of training steps, which a stage's record counts."""
 _LINE_SECONDS = 15.0
 
 
@@ -17,7 +21,7 @@ class Progress:
     On a terminal it is a `tqdm` bar. Elsewhere it writes a line every 15 seconds and one at the end.
     """
 
-    def __init__(self, title: str, total: int, unit: str = "step", start: int = 0) -> None:
+    def __init__(self, title: str, total: int, unit: str = TRAINING, start: int = 0) -> None:
         self._terminal = sys.stderr.isatty()
         self._bar = tqdm(
             total=total or None,
@@ -57,6 +61,8 @@ class Progress:
     def close(self) -> None:
         """End the bar."""
         self._bar.close()
+        if self._unit == TRAINING:
+            count_training(self._done - self._start, time.monotonic() - self._began)
 
     def _line(self) -> None:
         rate = self.rate()

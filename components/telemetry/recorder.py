@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import re
-import resource
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from components.telemetry.durations import timed
 from components.telemetry.follow import farewell, follow_later
 from components.telemetry.hashes import dvc_md5, md5_of, size_of
 from components.telemetry.journal import Journal, Writer, journals_in
+from components.telemetry.memory import own_peak
 from components.telemetry.registry import stored_at
 from components.telemetry.secrets import without_secrets
 from components.telemetry.settings import Settings, read_settings
@@ -177,8 +177,7 @@ class _Run:
                 _LOG.info("tracking: %s", told)
 
     def _end(self, kind: type[BaseException] | None) -> None:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-        self.recorder.metrics({"memory/peak_megabytes": peak})
+        self.recorder.metrics({"memory/peak_megabytes": own_peak() / 1e6})
         if kind is None:
             self.recorder.event("tags", values=self._hashes())
             self.recorder.event("end", status="FINISHED")

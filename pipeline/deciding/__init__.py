@@ -1,4 +1,4 @@
-"""Which stages have to run and why, from dvc.lock, its fragments and the runs that DVC remembers.
+"""Which stages have to run, why, and what that takes, from dvc.lock, its fragments and the runs that DVC remembers.
 
 It may import `graph`, `storage` and `working_copy`.
 """

@@ -1,4 +1,4 @@
-"""Which stages a run would run, and why; no data is read, and the project stays as it is."""
+"""Which stages a run would run, why, and what it takes; no data is read, and the project stays as it is."""
 
 import argparse
 import json
@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print a line for each stage, in the order in which they run."""
-    from pipeline.storage.remote import open_remote  # noqa: PLC0415 -- DVC takes a second
+    from pipeline.deciding.costs import shown, with_costs  # noqa: PLC0415 -- DVC takes a second
+    from pipeline.storage.remote import open_remote  # noqa: PLC0415
     from pipeline.working_copy.composition import override  # noqa: PLC0415
     from pipeline.working_copy.workspace import working_copy  # noqa: PLC0415
 
@@ -30,15 +31,11 @@ def run(arguments: argparse.Namespace) -> None:
     with working_copy(arguments.revision, arguments.repository, {}) as copy:
         override(copy, arguments)
         lines = plan(copy.folder, arguments.targets, remote)
+    lines = with_costs(lines)
     if arguments.json:
         sys.stdout.write(json.dumps(lines, indent=2) + "\n")
         return
-    width = max((len(line["stage"]) for line in lines), default=0)
-    for line in lines:
-        why = f"  {'; '.join(line['reasons'])}" if line["reasons"] else ""
-        sys.stdout.write(f"{line['stage']:{width}}  {line['will']:9}{why}".rstrip() + "\n")
-    counts = {word: sum(line["will"] == word for line in lines) for word in ("run", "may run")}
-    sys.stdout.write(f"{counts['run']} of {len(lines)} stages will run, {counts['may run']} more may.\n")
+    sys.stdout.writelines(f"{line}\n" for line in shown(lines))
     if remote is None:
         sys.stdout.write("DVC_REMOTE_URL is not set, so the remote was not asked what it has.\n")
 
@@ -55,16 +52,21 @@ def plan(folder: Path, targets: list[str], remote: Any | None) -> list[dict[str,
         remote: asked for outputs and earlier runs; None = no remote.
 
     Returns:
-        `{"stage", "will", "reasons"}`; `will` is `run`, `may run`, `restore` (from an earlier run), or `not run`.
+        `{"stage", "will", "reasons"}`; `will` is `run`, `may run`, `restore` (from an earlier run), or `not run`. Of
+        what it takes to run, `steps` of training (None: it does not train), `output_bytes` by its last run anywhere
+        (None: not known), and `memory_request`, what it asks of a cluster.
     """
     from dvc.repo import Repo  # noqa: PLC0415
+    from dvc.utils.serialize import load_yaml  # noqa: PLC0415
 
+    from pipeline.deciding.costs import needs  # noqa: PLC0415
     from pipeline.deciding.reproduce import decide, find_stages, run_order, upstream_of  # noqa: PLC0415
     from pipeline.deciding.run_cache import RunCache  # noqa: PLC0415
 
     lines = []
     uncertain: set[str] = set()
     with chdir(folder), Repo(str(folder)) as repo:
+        params = load_yaml(PARAMS_FILE) if Path(PARAMS_FILE).exists() else {}
         runs = RunCache(repo, remote, push=False)
         wanted = [stage for name in targets for stage in find_stages(repo.index.stages, name)]
         for stage in run_order(repo, wanted):
@@ -82,5 +84,5 @@ def plan(folder: Path, targets: list[str], remote: Any | None) -> list[dict[str,
                 reasons += [f"{name} may make something else" for name in above]
             else:
                 will = "restore" if decision.earlier else "not run"
-            lines.append({"stage": stage.name, "will": will, "reasons": reasons})
+            lines.append({"stage": stage.name, "will": will, "reasons": reasons, **needs(repo, stage, params)})
     return lines

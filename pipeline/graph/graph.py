@@ -62,7 +62,8 @@ def _path(reference: Any, root: str) -> str:
     return posixpath.relpath(Path(reference.fs_path).as_posix(), Path(root).as_posix())
 
 
-def _stage(stage: PipelineStage, upstream: Iterable[Any], root: str) -> Stage:
+def as_value(stage: PipelineStage, upstream: Iterable[Any], root: str) -> Stage:
+    """A stage of DVC as a plain value; `upstream` are those whose outputs it reads."""
     return Stage(
         name=stage.name,
         command=stage.cmd if isinstance(stage.cmd, str) else "\n".join(stage.cmd),
@@ -92,7 +93,7 @@ def read_graph(folder: Path) -> tuple[Stage, ...]:
     with Repo(str(folder)) as repo:
         index = repo.index
         return tuple(
-            _stage(stage, index.graph.successors(stage), repo.root_dir)
+            as_value(stage, index.graph.successors(stage), repo.root_dir)
             for stage in index.stages
             if isinstance(stage, PipelineStage)
         )

@@ -79,7 +79,7 @@ def circumstances(task: str, stages: Sequence[str]) -> dict[str, Any]:
         "changed": changed,
         "lock": sha256(_LOCK.read_bytes()).hexdigest() if _LOCK.exists() else "",
         "made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "durations": {stage: took for stage in stages if (took := project.seconds_of(stage)) is not None},
+        "durations": {stage: took.seconds for stage in stages if (took := project.took(stage))},
         "speed": project.speeds_of(task),
         "exports": project.exports_of(task),
     }

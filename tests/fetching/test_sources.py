@@ -38,6 +38,20 @@ def kept(cache) -> list[str]:
     return sorted(path.name for path in cache.iterdir())
 
 
+@pytest.mark.parametrize("url", ["file:gone.tar", "file:$UNSET_SETS/a.tar"])
+def test_a_file_that_a_clusters_task_lacks_is_told_with_the_way_out(url, cache, monkeypatch):
+    monkeypatch.delenv("DVC_REMOTE_URL", raising=False)
+    with pytest.raises(InputError) as here:
+        content(cache, url)
+    monkeypatch.setenv("DVC_REMOTE_URL", "s3://bucket")
+    with pytest.raises(InputError) as there:
+        content(cache, url)
+    assert str(there.value) == (
+        f"{here.value} A cluster's task has no such file: run `dvc repro fetch` and `dvc push --run-cache fetch` on a "
+        "machine that has it, commit params.yaml, dvc.yaml and dvc.lock, and submit that revision."
+    )
+
+
 def test_package_reads_a_file_of_an_installed_package_in_place(cache):
     import numpy as np
     from skimage import data, io

@@ -121,7 +121,7 @@ class Project:
         (self.folder / ".dvc").mkdir(parents=True)
         (self.folder / ".dvc" / "config").write_text("[core]\n    analytics = false\n    autostage = false\n")
         (self.folder / ".dvc" / ".gitignore").write_text("/config.local\n/tmp\n/cache\n")
-        (self.folder / ".gitignore").write_text("/data/*\n/.cache/\n")
+        (self.folder / ".gitignore").write_text("/data/*\n/.cache\n")
         (self.folder / "steps.py").write_text(STEPS)
         (self.folder / "dvc.yaml").write_text(GRAPH)
         (self.folder / "params.yaml").write_text(PARAMS)

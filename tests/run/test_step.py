@@ -34,6 +34,7 @@ from pathlib import Path
 from components.run.errors import InputError
 from components.run.files import write_text
 from components.run.step import run_step
+from components.telemetry.progress import Progress
 from components.telemetry.recorder import observed
 
 
@@ -235,7 +236,31 @@ class TestDuration:
     def test_a_stage_that_dvc_runs_leaves_its_seconds(self, tmp_path: Path) -> None:
         ended = run_tiny(tmp_path, f"time.sleep(0.5); {WRITE}", DVC_STAGE=self.STAGE)
         assert ended.returncode == 0, ended.stderr
-        assert 0.5 <= json.loads((tmp_path / self.FILE).read_text())["seconds"] < 60
+        found = json.loads((tmp_path / self.FILE).read_text())
+        assert 0.5 <= found["seconds"] < 60
+        assert 2e7 < found["memory_bytes"] < 1e9
+        assert "training" not in found
+
+    def test_the_time_that_imports_take_counts(self, tmp_path: Path) -> None:
+        (tmp_path / "sitecustomize.py").write_text("import time; time.sleep(2)\n")
+        ended = run_tiny(tmp_path, WRITE, DVC_STAGE=self.STAGE, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+        assert ended.returncode == 0, ended.stderr
+        assert json.loads((tmp_path / self.FILE).read_text())["seconds"] >= 2
+
+    def test_training_steps_of_this_run_are_counted_with_their_seconds(self, tmp_path: Path) -> None:
+        body = "time.sleep(0.3); shown = Progress('train', 40, start=30); time.sleep(0.2); shown.advance(10)"
+        body += "; shown.close(); write_text(output, 'done')"
+        ended = run_tiny(tmp_path, body, DVC_STAGE=self.STAGE)
+        assert ended.returncode == 0, ended.stderr
+        found = json.loads((tmp_path / self.FILE).read_text())
+        assert found["training"]["steps"] == 10
+        assert 0.2 <= found["training"]["seconds"] <= found["seconds"] - 0.2
+
+    def test_of_processes_that_share_the_work_the_first_tells_the_memory_of_all(self, tmp_path: Path) -> None:
+        body = "held = bytearray(200_000_000); write_text(output, 'done')"
+        environment = {"DVC_STAGE": self.STAGE, "RANK": "0", "LOCAL_WORLD_SIZE": "4"}
+        assert run_tiny(tmp_path, body, **environment).returncode == 0
+        assert 8e8 < json.loads((tmp_path / self.FILE).read_text())["memory_bytes"] < 2e9
 
     @pytest.mark.parametrize(
         ("body", "environment", "code"),
@@ -256,6 +281,22 @@ class TestDuration:
         assert ended.returncode == 0
         assert (tmp_path / "out/result.txt").read_text() == "done"
         assert "will not say how long tiny@sr-dckd took" in ended.stderr
+
+
+class TestPlace:
+    def test_a_stage_behind_a_link_is_refused_before_it_works(self, tmp_path: Path) -> None:
+        (tmp_path / "disk").mkdir()
+        (tmp_path / "out").symlink_to("disk")
+        ended = run_tiny(tmp_path, WRITE, DVC_STAGE="tiny")
+        assert ended.returncode == 2, ended.stderr
+        assert ended.stderr.startswith("error: out: a link to disk, and DVC keeps no output behind a link to a folder.")
+        assert list((tmp_path / "disk").iterdir()) == []
+
+    def test_a_step_that_no_stage_runs_writes_there(self, tmp_path: Path) -> None:
+        (tmp_path / "disk").mkdir()
+        (tmp_path / "out").symlink_to("disk")
+        assert run_tiny(tmp_path, WRITE).returncode == 0
+        assert (tmp_path / "disk/result.txt").read_text() == "done"
 
 
 WRITE = 'write_text(output, "done")'

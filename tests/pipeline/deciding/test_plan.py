@@ -154,9 +154,41 @@ class TestTargets:
 class TestWords:
     def test_are_a_line_a_stage_and_a_sum(self, clone):
         said = clone.pipeline("plan", "--set", "methods.logits.alpha=0.75").stdout.splitlines()
-        assert said[2] == "distill@sr-logits    run        param methods.logits.alpha: 0.25 -> 0.75"
-        assert said[0] == "fetch@sr             not run"
-        assert said[-1] == "1 of 6 stages will run, 2 more may."
+        assert said[0] == "stage                will        time     memory     disk  why"
+        assert said[1] == "fetch@sr             not run"
+        assert said[3] == (
+            "distill@sr-logits    run            ?   asks 4Gi     10 B  param methods.logits.alpha: 0.25 -> 0.75"
+        )
+        unknown = "not recorded: distill@sr-logits, evaluate@sr-logits, report@sr"
+        assert said[7:] == [
+            "1 of 6 stages will run, 2 more may.",
+            f"time: not known, not known with those that may; {unknown}",
+            "disk: 10 B, 163 B with those that may",
+            f"memory: not known; {unknown}, which ask a cluster for up to 4Gi",
+        ]
+
+    def test_say_nothing_of_costs_where_nothing_runs(self, clone):
+        assert clone.pipeline("plan").stdout.splitlines()[5:] == [
+            "report@sr            not run",
+            "0 of 6 stages will run, 0 more may.",
+        ]
+
+    def test_add_up_what_is_recorded_of_the_stages_that_run(self, clone):
+        folder = clone.folder / ".cache" / "durations"
+        folder.mkdir(parents=True)
+        for name, seconds, memory in (("distill@sr-logits", 190.0, 1.5e9), ("report@sr", 20.0, 4e8)):
+            (folder / f"{name}.json").write_text(json.dumps({"seconds": seconds, "memory_bytes": int(memory)}))
+        said = clone.pipeline("plan", "--set", "methods.logits.alpha=0.75").stdout.splitlines()
+        assert said[3].split("  param")[0] == "distill@sr-logits    run        3 min     1.5 GB     10 B"
+        assert said[8:] == [
+            "time: 3 min, at least 4 min with those that may; not recorded: evaluate@sr-logits",
+            "disk: 10 B, 163 B with those that may",
+            "memory: 1.5 GB at a time; not recorded: evaluate@sr-logits, which ask a cluster for up to 4Gi",
+        ]
+        found = json.loads(clone.pipeline("plan", "--json", "--set", "methods.logits.alpha=0.75").stdout)
+        costs = {line["stage"]: (line["seconds"], line["memory_bytes"], line["output_bytes"]) for line in found}
+        assert costs["distill@sr-logits"] == (190.0, 1_500_000_000, 10)
+        assert costs["evaluate@sr-logits"] == (None, None, 49)
 
     def test_say_that_no_remote_was_asked(self, clone):
         clone.environment["DVC_REMOTE_URL"] = ""

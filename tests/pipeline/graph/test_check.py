@@ -40,6 +40,14 @@ def check(project: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_a_data_folder_that_is_a_link_is_refused(project: Path) -> None:
+    (project / "disk").mkdir()
+    (project / "data").symlink_to("disk")
+    done = check(project)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: data: a link to disk, and DVC keeps no output behind a link to a folder.")
+
+
 def changed(place: str, value: object = None, *, key: str | None = None) -> Callable[[Path], None]:
     """Give a place of params.yaml (`students.sr.training.steps`) another value, or its last part another name."""
 
