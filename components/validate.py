@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from components.dependencies.lists import refuse_stale_stage
-from components.images.datasets import Collection, Dataset
+from components.dependencies.verdict import refuse_unsound
+from components.images.datasets import Collection, Dataset, EntryName
 from components.images.manifest import write_manifest
 from components.run.errors import InputError
 from components.run.files import write_json, written_whole
@@ -59,7 +59,7 @@ class Validation(Params):
 def validate(
     task: TaskChoice,
     collection: Collection,
-    datasets: dict[str, Dataset],
+    datasets: dict[EntryName, Dataset],
     validate: Validation,
     raw: Path,
     manifest: Path,
@@ -154,4 +154,4 @@ def _told(outcome: "Outcome") -> str:
 
 
 if __name__ == "__main__":
-    run_step(validate, check=refuse_stale_stage, observe=observed)
+    run_step(validate, check=refuse_unsound, observe=observed)

@@ -9,7 +9,7 @@ from pipeline.messages import PipelineError
 
 # Module of this package and what the command does.
 COMMANDS = {
-    "check": ("graph.check", "check every stage's command and params.yaml, before anything runs"),
+    "check": ("deciding.check", "check every stage's command and params.yaml, before anything runs"),
     "preset": ("working_copy.preset", "lay a preset of conf/ over params.yaml"),
     "plan": ("deciding.plan", "show which stages would run, and why"),
     "compile": ("kubeflow.compile", "compile dvc.yaml into pipeline/kubeflow.yaml"),

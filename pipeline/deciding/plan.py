@@ -25,6 +25,7 @@ def run(arguments: argparse.Namespace) -> None:
     from dvc.utils.serialize import load_yaml  # noqa: PLC0415 -- DVC takes a second
 
     from pipeline.graph.overrides import parse_overrides  # noqa: PLC0415
+    from pipeline.project import refuse_unsound  # noqa: PLC0415
     from pipeline.storage.remote import open_remote  # noqa: PLC0415
     from pipeline.working_copy.params import set_params  # noqa: PLC0415
     from pipeline.working_copy.workspace import working_copy  # noqa: PLC0415
@@ -34,6 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
         params = copy.folder / PARAMS_FILE
         overrides = parse_overrides(arguments.assignments, load_yaml(str(params)) if params.exists() else {})
         set_params(copy.folder, overrides)
+        refuse_unsound(copy.folder)
         lines = plan(copy.folder, arguments.targets, remote)
     if arguments.json:
         sys.stdout.write(json.dumps(lines, indent=2) + "\n")

@@ -14,6 +14,8 @@ from pipeline.graph.overrides import PARAMS_FILE, add_override_arguments, as_jso
 from pipeline.graph.rules import read_sound_graph, refuse_other_graph
 from pipeline.kubeflow.compile import add_target_argument, compiled
 from pipeline.messages import PipelineError
+from pipeline.project import refuse_unsound
+from pipeline.working_copy.workspace import working_copy
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def read_request(folder: Path, arguments: argparse.Namespace) -> RunRequest:
         arguments: the flags of `add_run_arguments`, and `name`.
 
     Raises:
-        PipelineError: the graph can't run on a cluster, or a flag is wrong.
+        PipelineError: the graph can't run on a cluster, a stage of it must fail, or a flag is wrong.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", arguments.name):
         raise PipelineError(f"--name {arguments.name}: only letters, digits and `._-`: it names a git reference.")
@@ -63,6 +65,8 @@ def read_request(folder: Path, arguments: argparse.Namespace) -> RunRequest:
     params = yaml.safe_load(_text(folder, revision, PARAMS_FILE)) or {}
     overrides = parse_overrides(arguments.assignments, params)
     refuse_other_graph(_text(folder, revision, "dvc.yaml"), overrides)
+    with working_copy(revision, "", overrides) as copy:
+        refuse_unsound(copy.folder)
     parameters = {
         "revision": revision,
         "repository": repository,

@@ -29,6 +29,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from pipeline.graph.overrides import parse_overrides  # noqa: PLC0415
     from pipeline.messages import say  # noqa: PLC0415
+    from pipeline.project import refuse_unsound  # noqa: PLC0415
     from pipeline.working_copy.git import project_git  # noqa: PLC0415
     from pipeline.working_copy.params import set_params  # noqa: PLC0415
 
@@ -46,6 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     set_params(Path(), overrides)
     written = loads_yaml(Path(PARAMS_FILE).read_text(encoding="utf-8"))
     set_params(Path(), parse_overrides(arguments.assignments, written))
+    refuse_unsound(Path())
     say(f"{PARAMS_FILE}: {len(overrides)} values of the preset {arguments.preset}.")
 
 
