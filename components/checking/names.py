@@ -9,7 +9,6 @@ from components.run.params import PARAMS_FILE
 from components.train_ensemble import MAIN
 
 BY_TASK = (
-    "tasks",
     "collections",
     "packings",
     "teachers",
@@ -25,7 +24,8 @@ BY_TASK = (
 def missing_entries(project: Project) -> Iterator[str]:
     """What the run names and no section defines; with these, nothing else can be looked up."""
     run, sections = project.run, project.sections
-    for task in run.tasks:
+    yield from _unknown("tasks", run.tasks, sections["tasks"])
+    for task in (one for one in run.tasks if one in sections["tasks"]):
         for section in BY_TASK:
             yield from _unknown(section, [task], sections[section])
         for member in run.members:
