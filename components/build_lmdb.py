@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from components.dependencies.lists import refuse_stale_stage
+from components.dependencies.verdict import refuse_unsound
 from components.images.manifest import Entry, read_manifest
 from components.images.pixels import to_bytes
 from components.images.store import Cut, Pair, StoreWriter
@@ -170,4 +170,4 @@ def _load(task: Task, raw: Path, entry: Entry, variants: int) -> list[Pair]:
     return [Pair(to_bytes(task.degrade(clean, random)), clean) for _ in range(variants)]
 
 
-main = partial(run_step, build_lmdb, check=refuse_stale_stage, observe=observed)
+main = partial(run_step, build_lmdb, check=refuse_unsound, observe=observed)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from components.backbones.cost import count_flops, count_parameters
 from components.backbones.weights import load_backbone
-from components.dependencies.lists import refuse_stale_stage
+from components.dependencies.verdict import refuse_unsound
 from components.images.manifest import read_manifest
 from components.run.errors import InputError, unknown_name
 from components.run.files import sha256_of, write_json, written_whole
@@ -97,4 +97,4 @@ def _refuse_weak(expected: Expected, sets: dict[str, dict[str, float]]) -> None:
     _LOG.info("the teacher reaches %.2f dB on %s, expected %.2f", psnr, expected.dataset, expected.psnr)
 
 
-main = partial(run_step, check_teacher, check=refuse_stale_stage, observe=observed)
+main = partial(run_step, check_teacher, check=refuse_unsound, observe=observed)

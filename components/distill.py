@@ -14,7 +14,7 @@ from components.auxiliary.privileged_teacher import load_privileged_teacher
 from components.backbones import BackboneChoice, build_backbone
 from components.backbones.backbone import Backbone
 from components.backbones.weights import describe_backbone, load_backbone
-from components.dependencies.lists import refuse_stale_stage
+from components.dependencies.verdict import refuse_unsound
 from components.images.distances import DISTANCES
 from components.methods import MethodChoice, build_method
 from components.methods.method import Distillation, Frozen, Setting
@@ -129,4 +129,4 @@ def distill(
     )
 
 
-main = partial(run_step, distill, check=refuse_stale_stage, observe=observed, distributed=True)
+main = partial(run_step, distill, check=refuse_unsound, observe=observed, distributed=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from components.backbones.cost import count_flops, count_parameters
 from components.backbones.weights import load_backbone
-from components.dependencies.lists import refuse_stale_stage
+from components.dependencies.verdict import refuse_unsound
 from components.images.manifest import read_manifest
 from components.run.files import read_json, write_json, written_whole
 from components.run.step import run_step
@@ -67,4 +67,4 @@ def evaluate(
     current().model(task, student, dataset, first | cost)
 
 
-main = partial(run_step, evaluate, check=refuse_stale_stage, observe=observed)
+main = partial(run_step, evaluate, check=refuse_unsound, observe=observed)

@@ -9,14 +9,14 @@ import torch
 from pydantic import Field
 
 from components.backbones.weights import load_backbone, read_description
-from components.dependencies.lists import refuse_stale_stage
+from components.dependencies.verdict import refuse_unsound
 from components.exporting.costs import cost_of
 from components.exporting.facts import describe, licences
 from components.exporting.graph import to_bytes, to_onnx
 from components.exporting.losses import calibration_crops, measure_variants
 from components.exporting.opening import open_network
 from components.exporting.variants import halved, quantised
-from components.images.datasets import Collection, Dataset, Source
+from components.images.datasets import Collection, Dataset, EntryName, Source
 from components.images.manifest import read_manifest
 from components.run.files import sha256_of, write_json, written_whole
 from components.run.params import Params, Positive
@@ -43,8 +43,8 @@ class Calibration(Params):
 def export(
     task: TaskChoice,
     export: Calibration,
-    sources: dict[str, Source],
-    datasets: dict[str, Dataset],
+    sources: dict[EntryName, Source],
+    datasets: dict[EntryName, Dataset],
     collection: Collection,
     student: Path,
     teacher: Path,
@@ -123,4 +123,4 @@ def _measure_costs(speed: Path, student: Path, exported: dict[str, Path], teache
         )
 
 
-main = partial(run_step, export, check=refuse_stale_stage, observe=observed)
+main = partial(run_step, export, check=refuse_unsound, observe=observed)

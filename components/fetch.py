@@ -5,10 +5,10 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-from components.dependencies.lists import refuse_stale_stage
+from components.dependencies.verdict import refuse_unsound
 from components.fetching.archives import unpack
 from components.fetching.sources import located, stored_name
-from components.images.datasets import Collection, Dataset, Source, SourceFile, shown
+from components.images.datasets import Collection, Dataset, EntryName, Source, SourceFile, shown
 from components.run.errors import InputError, unknown_name
 from components.run.files import written_whole
 from components.run.params import PARAMS_FILE
@@ -21,7 +21,9 @@ DOWNLOADS = Path(".cache/downloads")
 _log = logging.getLogger(__name__)
 
 
-def fetch(collection: Collection, sources: dict[str, Source], datasets: dict[str, Dataset], raw: Path) -> None:
+def fetch(
+    collection: Collection, sources: dict[EntryName, Source], datasets: dict[EntryName, Dataset], raw: Path
+) -> None:
     """Fetch every source that a collection's datasets, checkpoints and kernels name into `raw/<source>/`.
 
     Args:
@@ -43,7 +45,7 @@ def fetch(collection: Collection, sources: dict[str, Source], datasets: dict[str
                     raise InputError(f"{PARAMS_FILE}: sources.{name}.files.{index}: {error}") from None
 
 
-def _named(collection: Collection, sources: dict[str, Source], datasets: dict[str, Dataset]) -> list[str]:
+def _named(collection: Collection, sources: dict[EntryName, Source], datasets: dict[EntryName, Dataset]) -> list[str]:
     """Names of the sources to fetch, each once."""
     names = []
     for split, dataset in collection.datasets():
@@ -79,4 +81,4 @@ def _copy(path: Path, target: Path) -> None:
         raise
 
 
-main = partial(run_step, fetch, check=refuse_stale_stage, observe=observed)
+main = partial(run_step, fetch, check=refuse_unsound, observe=observed)

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from components.dependencies.lists import refuse_stale_stage
-from components.images.datasets import Collection, Dataset, Source
+from components.dependencies.verdict import refuse_unsound
+from components.images.datasets import Collection, Dataset, EntryName, Source
 from components.reporting.content import make_content
 from components.reporting.gallery import Limits
 from components.reporting.gather import gather
@@ -57,8 +57,8 @@ def report(
     task: TaskChoice,
     report: Report,
     run: Run,
-    sources: dict[str, Source],
-    datasets: dict[str, Dataset],
+    sources: dict[EntryName, Source],
+    datasets: dict[EntryName, Dataset],
     collection: Collection,
     *,
     publication: Publication,
@@ -137,4 +137,4 @@ def report(
     _LOG.info("%s", content.headline)
 
 
-main = partial(run_step, report, check=refuse_stale_stage, observe=observed)
+main = partial(run_step, report, check=refuse_unsound, observe=observed)

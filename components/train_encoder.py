@@ -12,11 +12,11 @@ from components.auxiliary.feature_space import FeatureSpace
 from components.auxiliary.vq_autoencoder import VqAutoencoder
 from components.auxiliary.vqgan import VqganEncoder
 from components.backbones.weights import save_network
-from components.dependencies.lists import refuse_stale_stage
+from components.dependencies.verdict import refuse_unsound
 from components.images.distances import DISTANCES
 from components.run.errors import InputError
 from components.run.files import write_json, written_whole
-from components.run.params import Params, bind, without_nulls
+from components.run.params import Params, Weight, bind, without_nulls
 from components.run.step import CHECKPOINTS, run_step
 from components.tasks import TaskChoice, build_task
 from components.telemetry.recorder import current, observed
@@ -34,9 +34,9 @@ _LOG = logging.getLogger(__name__)
 class AutoencoderLossWeights(Params):
     """Weights of the autoencoder's losses; 0.25 is VQ-VAE's."""
 
-    reconstruction: float = 1.0
-    codebook: float = 1.0
-    commitment: float = 0.25
+    reconstruction: Weight = 1.0
+    codebook: Weight = 1.0
+    commitment: Weight = 0.25
 
 
 class EncoderRecipe(Params):
@@ -132,7 +132,7 @@ def train_encoder(task: TaskChoice, encoder: EncoderRecipe, raw: Path, lmdb: Pat
 main = partial(
     run_step,
     train_encoder,
-    check=refuse_stale_stage,
+    check=refuse_unsound,
     observe=observed,
     distributed=lambda arguments: arguments["encoder"].training is not None,
 )

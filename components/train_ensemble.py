@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from components.auxiliary.aggregator import Aggregator
 from components.auxiliary.ensemble import AggregatedEnsemble
 from components.auxiliary.ensemble_weights import load_teacher_ensemble, save_ensemble
-from components.dependencies.lists import refuse_stale_stage
+from components.dependencies.verdict import refuse_unsound
 from components.images.distances import DISTANCES
 from components.images.store import Store
 from components.methods.method import Frozen
@@ -137,4 +137,4 @@ def _refuse_worse(together: Row, teachers: dict[str, Row], tolerance: float) -> 
         )
 
 
-main = partial(run_step, train_ensemble, check=refuse_stale_stage, observe=observed, distributed=True)
+main = partial(run_step, train_ensemble, check=refuse_unsound, observe=observed, distributed=True)

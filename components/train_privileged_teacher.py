@@ -9,10 +9,10 @@ from components.auxiliary.privileged_teacher import (
     build_privileged_teacher,
     describe_privileged_teacher,
 )
-from components.dependencies.lists import refuse_stale_stage
+from components.dependencies.verdict import refuse_unsound
 from components.images.distances import DISTANCES
 from components.run.files import write_json
-from components.run.params import Params
+from components.run.params import Params, Weight
 from components.run.step import CHECKPOINTS, run_step
 from components.tasks import TaskChoice, build_task
 from components.telemetry.recorder import current, observed
@@ -27,8 +27,8 @@ from components.training.session import Session
 class PrivilegedLossWeights(Params):
     """Weights of the losses; that of the imitation is the released one."""
 
-    reconstruction: float = 1.0
-    imitation: float = 1e-4
+    reconstruction: Weight = 1.0
+    imitation: Weight = 1e-4
 
 
 class PrivilegedRecipe(Params):
@@ -88,4 +88,4 @@ def train_privileged_teacher(
     )
 
 
-main = partial(run_step, train_privileged_teacher, check=refuse_stale_stage, observe=observed, distributed=True)
+main = partial(run_step, train_privileged_teacher, check=refuse_unsound, observe=observed, distributed=True)

@@ -9,7 +9,7 @@ import torch
 from components.backbones import build_backbone
 from components.backbones.backbone import Backbone
 from components.backbones.weights import describe_backbone, load_published
-from components.dependencies.lists import refuse_stale_stage
+from components.dependencies.verdict import refuse_unsound
 from components.images.distances import DISTANCES
 from components.methods.method import Setting
 from components.methods.scratch import Scratch
@@ -82,7 +82,7 @@ def train_teacher(task: TaskChoice, teacher: Teacher, raw: Path, lmdb: Path, out
 main = partial(
     run_step,
     train_teacher,
-    check=refuse_stale_stage,
+    check=refuse_unsound,
     observe=observed,
     distributed=lambda arguments: arguments["teacher"].training is not None,
 )

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from components.dependencies.lists import refuse_stale_stage
-from components.images.datasets import Collection, Dataset
+from components.dependencies.verdict import refuse_unsound
+from components.images.datasets import Collection, Dataset, EntryName
 from components.images.manifest import write_manifest
 from components.run.errors import InputError
 from components.run.files import write_json, written_whole
@@ -21,7 +21,12 @@ from components.tasks import TaskChoice, build_task
 from components.tasks.task import Task
 from components.telemetry.progress import progress
 from components.telemetry.recorder import observed
-from components.validating.duplicates import near_duplicate_across_splits, same_file_across_splits, same_file_in_split
+from components.validating.duplicates import (
+    also_tested,
+    near_duplicate_across_splits,
+    same_file_across_splits,
+    same_file_in_split,
+)
 from components.validating.inspection import Inspection, inspect_images
 from components.validating.listing import Listed, list_images
 
@@ -60,7 +65,7 @@ class Validation(Params):
 def validate(
     task: TaskChoice,
     collection: Collection,
-    datasets: dict[str, Dataset],
+    datasets: dict[EntryName, Dataset],
     validate: Validation,
     raw: Path,
     manifest: Path,
@@ -94,7 +99,9 @@ def validate(
     from components.validating.judgement import judge  # noqa: PLC0415
 
     rows = table(images, validate.near_duplicate_bits)
-    outcomes = judge(rows, image_expectations(**validate.model_dump(exclude={"near_duplicate_bits"})), docs)
+    limits = validate.model_dump(exclude={"near_duplicate_bits"})
+    shared = any(row["also_tested"] for row in rows)
+    outcomes = judge(rows, image_expectations(**limits, validates_on_test=shared), docs)
     pages = f"{docs / 'index.html'} (loads styles and scripts from the internet: unstyled without a network)"
     if any(outcome.required and not outcome.success for outcome in outcomes):
         every_row = docs / "validation.json"
@@ -124,11 +131,14 @@ def _refuse_lone(listed: Sequence[Listed], task: Task) -> None:
 
 def table(images: Sequence[Inspection], near_duplicate_bits: int) -> list[dict[str, Any]]:
     """The rows to judge: each image's values, and the other files that it duplicates."""
-    within, across = same_file_in_split(images), same_file_across_splits(images)
-    near = near_duplicate_across_splits(images, near_duplicate_bits)
+    columns = {
+        "same_file_in_split": same_file_in_split(images),
+        "same_file_across_splits": same_file_across_splits(images),
+        "near_duplicate_across_splits": near_duplicate_across_splits(images, near_duplicate_bits),
+        "also_tested": also_tested(images),
+    }
     return [
-        image.row() | {"same_file_in_split": one, "same_file_across_splits": two, "near_duplicate_across_splits": three}
-        for image, one, two, three in zip(images, within, across, near, strict=True)
+        image.row() | {name: values[index] for name, values in columns.items()} for index, image in enumerate(images)
     ]
 
 
@@ -154,4 +164,4 @@ def _told(outcome: "Outcome") -> str:
     return "\n".join([*lines, f"    {outcome.advice}"])
 
 
-main = partial(run_step, validate, check=refuse_stale_stage, observe=observed)
+main = partial(run_step, validate, check=refuse_unsound, observe=observed)

@@ -9,7 +9,7 @@ from pipeline.messages import PipelineError
 
 # Module of this package and what the command does.
 COMMANDS = {
-    "check": ("graph.check", "check every stage's command, params.yaml and the place, before anything runs"),
+    "check": ("graph.check", "check params.yaml, every stage's command and the place, before anything runs"),
     "preset": ("working_copy.preset", "lay a preset of conf/ over params.yaml"),
     "plan": ("deciding.plan", "show which stages would run, why, and what they take"),
     "compile": ("kubeflow.compile", "compile dvc.yaml into pipeline/kubeflow.yaml"),

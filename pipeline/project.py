@@ -29,16 +29,31 @@ Numbers = Mapping[str, Number]
 _STEP = ("python", "-m", "components")
 _LIST = "# list: "
 _WRITE_LISTS = ("components", "list_dependencies")
+_CHECK = "components.checking"
+_OWN_STEP = "python -m components"
+_VERDICTS = Path(".cache/check")
 
 
-def params_fault() -> str | None:
-    """What is wrong with the part of params.yaml that shapes the graph, or None."""
-    params = importlib.import_module("components.run.params")
-    try:
-        params.typed(params.Run, params.section(params.read_params(), "run"), f"{params.PARAMS_FILE}: run")
-    except importlib.import_module("components.run.errors").InputError as error:
-        return str(error)
-    return None
+def refuse_unsound(folder: Path) -> None:
+    """Check the whole of a project's params.yaml before anything of it runs, as each of its steps does.
+
+    This runs that folder's own code, which may be of another revision; a verdict that was found before costs nothing.
+
+    Raises:
+        PipelineError: all that is wrong.
+    """
+    text = (folder / "dvc.yaml").read_text(encoding="utf-8") if (folder / "dvc.yaml").is_file() else ""
+    if _OWN_STEP not in text or ((folder / "components").is_dir() and not (folder / "components/checking").is_dir()):
+        return
+    ended = subprocess.run(
+        [sys.executable, "-m", _CHECK, "--verdicts", str(_VERDICTS.absolute())],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ended.returncode:
+        raise PipelineError(ended.stderr.strip().removeprefix("error: "))
 
 
 def value_fault(where: str, value: Any) -> str | None:
@@ -46,15 +61,13 @@ def value_fault(where: str, value: Any) -> str | None:
     return next(importlib.import_module("components.run.yaml_values").misread(value, where), None)
 
 
-def lists_fault() -> str | None:
-    """Whether dvc.yaml's lists of dependencies do not match params.yaml, or None."""
-    lists = importlib.import_module("components.dependencies.lists")
-    params = importlib.import_module("components.run.params")
-    try:
-        lists.refuse_stale(lists.GRAPH_FILE.read_text(encoding="utf-8"), params.read_params())
-    except importlib.import_module("components.run.errors").InputError as error:
-        return str(error)
-    return None
+def commands_known(folder: Path, *, keep: bool = False) -> bool:
+    """Whether the commands of this dvc.yaml were checked before, with these params and this code; or remember that."""
+    verdict = importlib.import_module("components.dependencies.verdict")
+    key = verdict.key_of(folder, *Path(__file__).parent.rglob("*.py"))
+    if keep:
+        verdict.keep(key, _VERDICTS)
+    return bool(verdict.is_known(key, _VERDICTS))
 
 
 def command_fault(command: str) -> str | None:

@@ -5,14 +5,16 @@ Parameter names follow the release of taming-transformers, so that its f=16, 102
 """
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Annotated, cast
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from components.auxiliary.feature_space import FeatureSpace
 from components.backbones.parts.precision import at_least_float32, full_precision
+from components.run.params import Positive
 
 
 class ResnetBlock(nn.Module):
@@ -176,13 +178,13 @@ class VqganEncoder(FeatureSpace):
 
     def __init__(
         self,
-        channels: int = 128,
-        multipliers: tuple[int, ...] = (1, 1, 2, 2, 4),
-        blocks: int = 2,
-        latent: int = 256,
-        codes: int = 1024,
-        code_size: int = 256,
-        groups: int = 32,
+        channels: Positive = 128,
+        multipliers: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 1, 2, 2, 4),
+        blocks: Positive = 2,
+        latent: Positive = 256,
+        codes: Positive = 1024,
+        code_size: Positive = 256,
+        groups: Positive = 32,
     ) -> None:
         super().__init__()
         self.levels = len(multipliers)

@@ -1,1 +1,4 @@
-"""Which code a step runs, and the lists of dvc.yaml that say so. Like telemetry, it changes no byte of an output."""
+"""What a step asks before it runs: which code it runs, dvc.yaml's lists of it, the verdict of the whole check.
+
+Like telemetry, it changes no byte of an output.
+"""

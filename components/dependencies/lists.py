@@ -12,7 +12,6 @@ A list is enclosed by two comments, the first of which says what it holds:
 `python -m components list_dependencies` writes them.
 """
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 from components.dependencies.code import entries, files_of, modules_of
 from components.images.datasets import Collection, Dataset
 from components.run.errors import InputError, unknown_name
-from components.run.params import PARAMS_FILE, Run, read_params, section, typed
+from components.run.params import PARAMS_FILE, Run, section, typed
 from components.run.yaml_values import read_yaml
 
 GRAPH_FILE = Path("dvc.yaml")
@@ -71,15 +70,6 @@ def refuse_stale(text: str, params: Mapping[str, Any]) -> None:
             f"{GRAPH_FILE}: its lists of dependencies do not match {PARAMS_FILE} ({named or 'their order'}): "
             f"run `{COMMAND}`."
         )
-
-
-def refuse_stale_stage() -> None:
-    """Do the same for the files in the working directory, if DVC runs this process.
-
-    So `dvc exp run -S` stops at its first stage if what it sets needs other lists.
-    """
-    if "DVC_STAGE" in os.environ and GRAPH_FILE.is_file():
-        refuse_stale(GRAPH_FILE.read_text(encoding="utf-8"), read_params())
 
 
 def _code(params: Mapping[str, Any], module: str, sections: str) -> list[str]:

@@ -3,13 +3,22 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from components.run.params import Params
 
 Split = Literal["training", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("training", "validation", "test")
 
+
+def _is_no_path(name: str) -> str:
+    if not re.fullmatch(r"\w[\w-]{0,99}", name):
+        raise ValueError("a name is at most 100 letters, digits, _ and -, since it becomes that of a folder")
+    return name
+
+
+EntryName = Annotated[str, AfterValidator(_is_no_path)]
+"""The name of a source, a dataset, or another entry of params.yaml."""
 
 Patterns = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -59,7 +68,7 @@ class Dataset(Params):
         exclude: names to leave out, for instance images that a test set also holds.
     """
 
-    source: str
+    source: EntryName
     clean: Patterns | str
     degraded: str | Patterns | None = None
     name: str = "{name}"
@@ -83,11 +92,11 @@ class Dataset(Params):
 class Collection(Params):
     """The datasets of one task by split, and the sources that hold its published checkpoints and motion kernels."""
 
-    training: tuple[str, ...] = Field(min_length=1)
-    validation: tuple[str, ...] = Field(min_length=1)
-    test: tuple[str, ...] = Field(min_length=1)
-    checkpoints: tuple[str, ...] = ()
-    kernels: tuple[str, ...] = ()
+    training: tuple[EntryName, ...] = Field(min_length=1)
+    validation: tuple[EntryName, ...] = Field(min_length=1)
+    test: tuple[EntryName, ...] = Field(min_length=1)
+    checkpoints: tuple[EntryName, ...] = ()
+    kernels: tuple[EntryName, ...] = ()
 
     def datasets(self) -> tuple[tuple[Split, str], ...]:
         """Every (split, dataset name), in a fixed order."""

@@ -92,7 +92,8 @@ class TrainingPatches(Dataset[Sample]):
                 height, width = record.clean
                 raise InputError(
                     f"{record.image}: {width}x{height} pixels are less than the training patch, {largest * task.scale} "
-                    f"clean pixels wide ({largest} degraded). Write a smaller patch, or exclude the image."
+                    f"clean pixels wide ({largest} degraded). Write a smaller patch, or exclude the image; if it is "
+                    "larger itself, cut larger sub-images (`packings` in params.yaml, its `size`)."
                 )
 
     def __getitem__(self, index: int) -> Sample:

@@ -25,37 +25,37 @@ class ProgressiveLearning:
     training resumes anywhere. Restormer's release first crops every sample to 384 pixels, drops random samples of the
     batch, and crops the rest again, at one place for the whole batch; here each sample is cropped to its size at once.
 
-    Args:
+    Attributes:
         stages: at least one, in ascending order of `after`; the first has `after` 0.
     """
 
     def __init__(self, stages: Sequence[Sizes]) -> None:
-        self._stages = tuple(stages)
+        self.stages = tuple(stages)
         self._firsts = [0]
-        for stage, following in zip(self._stages, self._stages[1:], strict=False):
+        for stage, following in zip(self.stages, self.stages[1:], strict=False):
             self._firsts.append(self._firsts[-1] + (following.after - stage.after) * stage.batch)
 
     @property
     def batches(self) -> tuple[int, ...]:
         """All sizes of a batch."""
-        return tuple(stage.batch for stage in self._stages)
+        return tuple(stage.batch for stage in self.stages)
 
     @property
     def largest_patch(self) -> int:
         """The largest patch; no side of a training image may be shorter."""
-        return max(stage.patch for stage in self._stages)
+        return max(stage.patch for stage in self.stages)
 
     def samples(self, step: int) -> range:
         """The numbers of the samples of a step (from 1), over all processes."""
-        place = max(place for place, stage in enumerate(self._stages) if stage.after < step)
-        stage = self._stages[place]
+        place = max(place for place, stage in enumerate(self.stages) if stage.after < step)
+        stage = self.stages[place]
         first = self._firsts[place] + (step - 1 - stage.after) * stage.batch
         return range(first, first + stage.batch)
 
     def patch(self, sample: int) -> int:
         """The side of the degraded crop of a sample."""
         place = max(place for place, first in enumerate(self._firsts) if first <= sample)
-        return self._stages[place].patch
+        return self.stages[place].patch
 
 
 def unchanging(batch: int, patch: int) -> ProgressiveLearning:

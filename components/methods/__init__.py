@@ -19,7 +19,7 @@ from components.methods.scratch import Scratch
 from components.methods.skd import Skd
 from components.methods.srkd import Srkd
 from components.run.errors import InputError, unknown_name
-from components.run.params import PARAMS_FILE, Choice, build, fits, without_nulls
+from components.run.params import PARAMS_FILE, Choice, Weight, build, fits, without_nulls
 
 METHODS: dict[str, type[Distillation]] = {
     "scratch": Scratch,
@@ -44,7 +44,7 @@ class MethodChoice(Choice):
     A loss that has no weight, or whose weight is null, is not computed.
     """
 
-    weights: Annotated[dict[str, float], BeforeValidator(without_nulls)] = Field(min_length=1)
+    weights: Annotated[dict[str, Weight], BeforeValidator(without_nulls)] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -65,6 +65,7 @@ class Csd(Distillation):
         self.contrast = None
         if "contrastive" in setting.terms:
             self.contrast = Contrast(setting.load_encoder, tap_weights, encoder_range)
+            self.smallest_batch = 2
         # Its own first channels are never used: the student's parameters take their place.
         self.wide = network if setting.terms - {"reconstruction"} else None
         for name, narrow in setting.student.named_parameters():  # what is frozen in the student is frozen here too

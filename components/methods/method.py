@@ -97,10 +97,12 @@ class Method(nn.Module, ABC, Generic[Network]):
         parts: number of backward passes in a step, each followed by an optimiser step; the gradient accumulates over
             them and is cleared after the last. A part returns the losses that belong to it (`Batch.part`), at least
             one, and uses every trained parameter. All methods except DUKD as released have one part.
+        smallest_batch: samples of a step, over all processes, that its losses need.
     """
 
     terms: ClassVar[frozenset[str]]
     parts: int = 1
+    smallest_batch: int = 1
 
     @abstractmethod
     def forward(self, network: Network, batch: Batch) -> dict[str, Tensor]:

@@ -1,15 +1,15 @@
 """MTKD: multi-teacher knowledge distillation for image super-resolution (Jiang et al., ECCV 2024)."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from components.backbones.backbone import Backbone
 from components.methods.method import Batch, Distillation, Setting
 from components.methods.parts.wavelets import wavelet_distance
-from components.run.params import Positive
 
 _OF_ENSEMBLE = frozenset({"wavelet", "image"})
 
@@ -34,7 +34,7 @@ class Mtkd(Distillation):
 
     terms: ClassVar[frozenset[str]] = frozenset({"reconstruction", "wavelet", "image"})
 
-    def __init__(self, setting: Setting, levels: Positive = 1) -> None:
+    def __init__(self, setting: Setting, levels: Annotated[int, Field(gt=0, le=16)] = 1) -> None:
         super().__init__(setting)
         self.levels = levels
         self.ensemble = setting.load_ensemble() if _OF_ENSEMBLE & setting.terms else None

@@ -149,7 +149,22 @@ def _guide(findings: Findings) -> tuple[str, ...]:
         f"Every network was trained once, from one seed, and measured on {images} test images: a difference of a few "
         "hundredths of a dB may be chance."
     )
-    return (measures, networks, "Signs: + is better than the other network, \N{MINUS SIGN} is worse.", chance)
+    signs = "Signs: + is better than the other network, \N{MINUS SIGN} is worse."
+    return (measures, networks, signs, chance, *_shared(findings))
+
+
+def _shared(findings: Findings) -> tuple[str, ...]:
+    """What to know where validation images are test images too."""
+    tested = {entry.sha256 for entry in findings.tested}
+    validated = [entry.sha256 in tested for entry in findings.entries if entry.split == "validation"]
+    if not any(validated):
+        return ()
+    sentence = (
+        f"{whole(sum(validated))} of the {whole(len(validated))} validation images are test images too: the curves "
+        "over the training steps are of these. Nothing was learnt from them; the weights are those of the last step, "
+        "and were not chosen by them."
+    )
+    return (sentence,)
 
 
 def _published(findings: Findings) -> str:

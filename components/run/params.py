@@ -1,8 +1,9 @@
 """params.yaml as it enters the program: read once, typed and frozen; unknown keys are refused."""
 
 import inspect
+import math
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -16,7 +17,12 @@ PARAMS_FILE = Path("params.yaml")
 
 Built = TypeVar("Built")
 
+_TOO_LARGE = 2**63
+
 Positive = Annotated[int, Field(gt=0)]
+
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""The weight of a loss: no method of the field has a negative one, which would reward what a loss punishes."""
 
 
 class Params(BaseModel):
@@ -148,9 +154,12 @@ def typed(kind: Any, value: Any, where: str) -> Any:
         InputError: one line per fault: the key, what was found, what is expected.
     """
     try:
-        return TypeAdapter(kind).validate_python(value)
+        found = TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         raise InputError(_explain(error, kind, where)) from None
+    if faults := list(_misread(value, found, where)):
+        raise InputError("\n".join(faults))
+    return found
 
 
 def bind(where: str, make: Callable[..., Any], arguments: Mapping[str, Any], skip: int = 0) -> dict[str, Any]:
@@ -197,6 +206,24 @@ def build(where: str, table: Mapping[str, Callable[..., Built]], choice: Choice,
     return make(*leading, **bind(where, make, choice.arguments, skip=len(leading)))
 
 
+def _misread(given: Any, found: Any, key: str) -> Iterator[str]:
+    """Faults of numbers that every type would let pass: pydantic takes true for 1, and .inf for a number."""
+    if isinstance(given, Mapping):
+        for name, value in given.items():
+            inside = found.get(name) if isinstance(found, Mapping) else getattr(found, str(name), None)
+            yield from _misread(value, inside, f"{key}.{name}" if key else str(name))
+    elif isinstance(given, list | tuple) and isinstance(found, list | tuple):
+        for index, (value, inside) in enumerate(zip(given, found, strict=False)):
+            yield from _misread(value, inside, f"{key}.{index}")
+    elif isinstance(found, int | float):
+        if isinstance(given, bool) and not isinstance(found, bool):
+            yield f"{key}: expected a number, not {str(given).lower()}."
+        elif isinstance(found, bool) and not isinstance(given, bool | str):
+            yield f"{key}: expected true or false, not {given!r}."
+        elif not math.isfinite(found) or abs(found) >= _TOO_LARGE:
+            yield f"{key}: {found!r} is no number to compute with: write a finite one below 2**63."
+
+
 def _explain(error: ValidationError, kind: Any, where: str) -> str:
     lines = []
     faults = error.errors(include_url=False)
@@ -204,11 +231,15 @@ def _explain(error: ValidationError, kind: Any, where: str) -> str:
     given = {(*place, RENAMED.get(str(name))) for *place, name in extra}
     for fault in faults:
         location, known = _located(kind, fault["loc"])
+        if location[-1:] == ["[key]"]:  # the name itself is wrong: it is told as what was found
+            location = location[:-2]
         key = ".".join(filter(None, [where, *location]))
         if fault["type"] == "extra_forbidden" and RENAMED.get(location[-1]) in known:
             lines.append(now_called(key, location[-1]))
         elif fault["type"] == "missing" and fault["loc"] in given:
             continue  # it is given under its old name
+        elif fault["type"] == "too_short" and any(_inside(other["loc"], fault["loc"]) for other in faults):
+            continue  # an item has its own message
         elif fault["type"] == "extra_forbidden" and (place := moved_to(key)):
             lines.append(f"{key}: this has moved to {place}; write it there.")
         elif fault["type"] == "extra_forbidden":
@@ -221,6 +252,10 @@ def _explain(error: ValidationError, kind: Any, where: str) -> str:
         else:
             lines.append(f"{key}: {fault['msg'].removeprefix('Value error, ')}; found {fault['input']!r}.")
     return "\n".join(lines)
+
+
+def _inside(place: tuple[int | str, ...], above: tuple[int | str, ...]) -> bool:
+    return len(place) > len(above) and place[: len(above)] == above
 
 
 def _located(kind: Any, location: tuple[int | str, ...]) -> tuple[list[str], list[str]]:

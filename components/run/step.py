@@ -144,12 +144,12 @@ def parse(step: Callable[..., None], arguments: Sequence[str] | None = None) -> 
         else:
             entry = section(values, f"{name}s", flags[name])
             found[name] = typed(
-                hints[name], _named(hints[name], entry, flags[name]), f"{PARAMS_FILE}: {name}s.{flags[name]}"
+                hints[name], named(hints[name], entry, flags[name]), f"{PARAMS_FILE}: {name}s.{flags[name]}"
             )
     return found
 
 
-def _named(kind: Any, entry: Any, name: str) -> Any:
+def named(kind: Any, entry: Any, name: str) -> Any:
     """A table entry's name is that of its section, unless it gives another: `tasks.sr: {scale: 2}`."""
     if inspect.isclass(kind) and issubclass(kind, Choice) and isinstance(entry, dict):
         return {"name": name, **entry}

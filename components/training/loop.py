@@ -20,7 +20,7 @@ from components.methods.parts.draws import mixed
 from components.telemetry.progress import Progress
 from components.training.checkpoint import Identity, load_checkpoint, save_checkpoint
 from components.training.distribution import loader_workers
-from components.training.meter import TOTAL, Meter
+from components.training.meter import TOTAL, Meter, refuse_senseless_end
 from components.training.mixup import mix
 from components.training.optimisation import make_optimiser, make_schedule
 from components.training.recipe import Training
@@ -93,7 +93,7 @@ def train(
         watch: is shown each row, in the main process; it has no influence on the training.
 
     Raises:
-        DivergedError: a loss was not finite.
+        DivergedError: a loss was not finite, or ended above that of any image.
     """
     trainee = Trainee(network, method)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))  # type: ignore[no-untyped-call]
@@ -147,6 +147,8 @@ def train(
             save_checkpoint(checkpoint, {name: part.state_dict() for name, part in states.items()} | kept)
     if shown:
         shown.close()
+    if trained.history:
+        refuse_senseless_end(trained.history[-1])
     return trained
 
 

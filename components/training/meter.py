@@ -1,4 +1,4 @@
-"""Means of the losses between two rows of the history, and the first step at which a loss is not finite."""
+"""Means of the losses between two rows of the history, and the end of a training that went wrong."""
 
 import math
 from collections.abc import Mapping
@@ -11,11 +11,35 @@ from components.run.errors import InputError
 
 TOTAL = "total"
 
+WORST = 1.001
+"""No distance of `components.images.distances` between a black and a white image is larger."""
+_OF_IMAGES = ("reconstruction", "logits")
+
 _NEVER = torch.iinfo(torch.int64).max
 
 
 class DivergedError(InputError):
-    """A loss is not finite; the message names the term and the step."""
+    """A loss is not finite, or ends without sense; the message names the term."""
+
+
+def refuse_senseless_end(losses: Mapping[str, float]) -> None:
+    """Refuse a network whose images end further from the wanted ones than black is from white.
+
+    Finite is not sane: with a learning rate far too high the losses end at 1e31. A training of a few steps, or one that
+    learnt nothing, stays below.
+
+    Args:
+        losses: the last row of the history.
+
+    Raises:
+        DivergedError: names the loss.
+    """
+    for name in _OF_IMAGES:
+        if losses.get(name, 0.0) > WORST:
+            raise DivergedError(
+                f"the loss {name} ends at {losses[name]:.3g}, but a black image in place of a white one has 1: the "
+                "network has lost all sense, and nothing was stored. Lower the learning rate or the weights."
+            )
 
 
 class Meter:

@@ -103,7 +103,7 @@ class Recipe(Params):
             from 64 to 8).
         reconstruction: the distance to the clean image in every loss of this name.
         mixup: of training samples; none unless given.
-        learning_rate: at the start.
+        learning_rate: at the start; Adam moves every weight by about as much in a step, so above 1 nothing is learnt.
         optimiser: its kind and constants.
         schedule: how the learning rate falls.
         grad_clip_norm: the norm to which the gradient of all trained parameters is clipped (Restormer: 0.01).
@@ -119,7 +119,7 @@ class Recipe(Params):
     progressive_learning: tuple[ProgressiveStage, ...] = ()
     reconstruction: DistanceName = "l1"
     mixup: Mixup | None = None
-    learning_rate: float = Field(gt=0)
+    learning_rate: float = Field(gt=0, le=1)
     optimiser: Adam
     schedule: Annotated[Constant | MultiStep | Cosine | CosineRestarts, Field(discriminator="name")]
     grad_clip_norm: float | None = Field(default=None, gt=0)

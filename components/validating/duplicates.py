@@ -1,14 +1,15 @@
 """The same photograph twice: files with equal bytes, and files that only look alike.
 
-Each function gives one value per image: the other file, or None. The order of splits is training, validation, test; a
-pair across splits is reported once, at the image of the earlier split, which is the one to leave out.
+Each function gives one value per image: the other file, or None. A pair across splits is reported once, at the training
+image, which is the one to leave out. Images may both validate and test, as often in the field: nothing is learnt from
+them, and no weights are chosen by them.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from components.images.datasets import SPLITS, Split
+from components.images.datasets import Split
 from components.validating.inspection import Inspection
 from components.validating.perceptual_hash import ORIENTATIONS, nearest
 
@@ -27,18 +28,29 @@ def same_file_in_split(images: Sequence[Inspection]) -> list[str | None]:
 
 
 def same_file_across_splits(images: Sequence[Inspection]) -> list[str | None]:
-    """The first file of a later split with the same bytes."""
+    """For a training image, the first file of a later split with the same bytes."""
+    return _same_file(images, "training", ("validation", "test"))
+
+
+def also_tested(images: Sequence[Inspection]) -> list[str | None]:
+    """For a validation image, the first test file with the same bytes."""
+    return _same_file(images, "validation", ("test",))
+
+
+def _same_file(images: Sequence[Inspection], of: Split, among: Sequence[Split]) -> list[str | None]:
     first: dict[tuple[Split, str], str] = {}
     for image in images:
         first.setdefault((image.split, image.sha256), image.clean)
     return [
-        next((first[split, image.sha256] for split in _after(image.split) if (split, image.sha256) in first), None)
+        next((first[split, image.sha256] for split in among if (split, image.sha256) in first), None)
+        if image.split == of
+        else None
         for image in images
     ]
 
 
 def near_duplicate_across_splits(images: Sequence[Inspection], bits: int) -> list[str | None]:
-    """The most similar file of a later split, in any orientation, if at most `bits` of the hashes' 64 bits differ.
+    """For a training image, the most similar file of a later split, in any orientation, within `bits` of 64 bits.
 
     Files that `same_file_across_splits` reports are skipped. Measured over all orientations: 150 photographs re-encoded
     as JPEG of quality 20 and up, halved, quartered or cropped by 2 % stay within 6 bits; the closest of 229,500 pairs
@@ -46,18 +58,12 @@ def near_duplicate_across_splits(images: Sequence[Inspection], bits: int) -> lis
     """
     told = same_file_across_splits(images)
     found: list[str | None] = [None] * len(images)
-    for split in SPLITS[:-1]:
-        rows = [row for row, image in enumerate(images) if image.split == split and image.hashes and told[row] is None]
-        others = [image for image in images if image.split in _after(split) and image.hashes]
-        if not rows or not others:
-            continue
+    rows = [row for row, image in enumerate(images) if image.split == "training" and image.hashes and told[row] is None]
+    others = [image for image in images if image.split != "training" and image.hashes]
+    if rows and others:
         oriented = np.array([images[row].hashes for row in rows], np.uint64)
         upright = np.array([other.hashes[0] for other in others], np.uint64)
         for row, index, orientation, distance in zip(rows, *nearest(oriented, upright), strict=True):
             if distance <= bits:
                 found[row] = f"{others[index].clean} ({tuple(ORIENTATIONS)[orientation]}, {distance} bits apart)"
     return found
-
-
-def _after(split: Split) -> tuple[Split, ...]:
-    return SPLITS[SPLITS.index(split) + 1 :]

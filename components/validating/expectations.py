@@ -22,12 +22,22 @@ def image_expectations(
     smallest_test_side: int,
     largest_aspect: float,
     smallest_pair_correlation: float,
+    validates_on_test: bool = False,
 ) -> list[Expectation]:
     """List what is expected: `description` says it in words, `notes` what to do about a row that fails.
 
     Empty cells are not judged: where there is no value, for instance no pair, nothing is expected. Failures of severity
-    `info` are only reported. The arguments are the limits of `components.validate.Validation`.
+    `info` are only reported. The arguments are the limits of `components.validate.Validation`, and whether images both
+    validate and test, which is reported where it is so.
     """
+    shared = [
+        gxe.ExpectColumnValuesToBeNull(
+            column="also_tested",
+            severity=FailureSeverity.INFO,
+            description="no validation image is a test image",
+            notes="The curves of the training are then of test images; nothing is learnt from them, or chosen by them.",
+        )
+    ]
     training = Column("split") == "training"
     kept_out = Column("split") != "training"
     return [
@@ -83,7 +93,7 @@ def image_expectations(
         ),
         gxe.ExpectColumnValuesToBeNull(
             column="same_file_across_splits",
-            description="no file is in two splits",
+            description="no training file is in another split" if validates_on_test else "no file is in two splits",
             notes=f"Else the scores are of images seen in training: {_LEAVE_OUT}.",
         ),
         gxe.ExpectColumnValuesToBeNull(
@@ -98,4 +108,5 @@ def image_expectations(
             description="no file is twice in one split",
             notes=f"It counts twice: {_LEAVE_OUT} if that is not meant.",
         ),
+        *(shared if validates_on_test else []),
     ]

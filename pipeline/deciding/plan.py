@@ -62,6 +62,7 @@ def plan(folder: Path, targets: list[str], remote: Any | None) -> list[dict[str,
     from pipeline.deciding.costs import needs  # noqa: PLC0415
     from pipeline.deciding.reproduce import decide, find_stages, run_order, upstream_of  # noqa: PLC0415
     from pipeline.deciding.run_cache import RunCache  # noqa: PLC0415
+    from pipeline.graph.overrides import PARAMS_FILE  # noqa: PLC0415
 
     lines = []
     uncertain: set[str] = set()

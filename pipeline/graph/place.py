@@ -34,6 +34,9 @@ def place_fault(folder: Path = Path()) -> str | None:
         faults.append(
             f"{folder}: no git repository, in which DVC keeps what was run: clone the project, or `git init`."
         )
+    remote = settings["core"].get("remote")
+    if remote and remote not in settings["remote"]:
+        faults.append(f".dvc/config: core.remote names {remote!r}, which has no URL: `dvc remote add -d {remote} URL`.")
     return "\n".join(faults or _room(folder, cache)) or None
 
 

@@ -14,6 +14,7 @@ from pipeline.graph.resources import Resources, read_resources
 from pipeline.graph.rules import read_sound_graph
 from pipeline.kubeflow import pods
 from pipeline.kubeflow.task_component import add_task
+from pipeline.project import refuse_unsound
 
 COMPILED = Path("pipeline/kubeflow.yaml")
 IMAGE = f"{pods.PROJECT}:revision"
@@ -40,6 +41,7 @@ def add_target_argument(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the compiled pipeline."""
+    refuse_unsound(Path())
     graph = read_sound_graph(Path())
     text = compiled(graph, arguments.image, arguments.targets)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)

@@ -54,7 +54,7 @@ def read_request(arguments: argparse.Namespace) -> RunRequest:
         arguments: the flags of `add_run_arguments`, and `name`.
 
     Raises:
-        PipelineError: the graph can't run on a cluster, or a flag is wrong.
+        PipelineError: the graph can't run on a cluster, a stage of it must fail, or a flag is wrong.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", arguments.name):
         raise PipelineError(f"--name {arguments.name}: only letters, digits and `._-`: it names a git reference.")

@@ -12,6 +12,7 @@ from yaml import YAMLError
 from pipeline.graph.assignments import add_set_argument, assigned, refuse_new_sections
 from pipeline.graph.overrides import PARAMS_FILE, differing
 from pipeline.messages import PipelineError, did_you_mean
+from pipeline.project import refuse_unsound
 from pipeline.working_copy.git import Git
 from pipeline.working_copy.params import set_params
 from pipeline.working_copy.workspace import WorkingCopy
@@ -40,7 +41,7 @@ def override(copy: WorkingCopy, arguments: argparse.Namespace) -> dict[str, Any]
         The overrides, as every task of a run takes them.
 
     Raises:
-        PipelineError: no such preset or key, or a preset over edits that are not committed.
+        PipelineError: no such preset or key, a preset over edits that are not committed, or params that no step takes.
     """
     from dvc.utils.serialize import loads_yaml  # noqa: PLC0415 -- DVC takes a second
 
@@ -54,6 +55,7 @@ def override(copy: WorkingCopy, arguments: argparse.Namespace) -> dict[str, Any]
         wanted = composed(copy.folder, wanted, arguments.preset)
     overrides = dict(differing(params, assigned(wanted, arguments.assignments)))
     set_params(copy.folder, overrides)
+    refuse_unsound(copy.folder)
     return overrides
 
 

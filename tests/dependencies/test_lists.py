@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from components.dependencies.code import entries, files_of, modules_of
-from components.dependencies.lists import list_dependencies, refuse_stale, refuse_stale_stage
+from components.dependencies.lists import list_dependencies, refuse_stale
 from components.methods import METHODS
 from components.run.errors import InputError
 
@@ -129,19 +129,6 @@ class TestStale:
         params["collections"]["sr"]["training"] = ["t91"]
         with pytest.raises(InputError, match=r"datasets\.t91.*`python -m components list_dependencies`"):
             refuse_stale(TEXT, params)
-
-    def test_stops_a_step_that_dvc_runs_and_no_other(self, params, tmp_path, monkeypatch):
-        monkeypatch.chdir(tmp_path)
-        Path("dvc.yaml").write_text(TEXT)
-        Path("params.yaml").write_text(yaml.safe_dump(params))
-        monkeypatch.setenv("DVC_STAGE", "fetch@sr")
-        refuse_stale_stage()
-        params["students"]["sr"]["backbone"] = {"name": "carn"}
-        Path("params.yaml").write_text(yaml.safe_dump(params))
-        with pytest.raises(InputError, match="carn"):
-            refuse_stale_stage()
-        monkeypatch.delenv("DVC_STAGE")
-        refuse_stale_stage()
 
 
 class TestCode:

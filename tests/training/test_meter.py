@@ -3,8 +3,9 @@ import math
 import pytest
 import torch
 
+from components.images.distances import DISTANCES
 from components.training.distribution import start
-from components.training.meter import DivergedError, Meter
+from components.training.meter import WORST, DivergedError, Meter, refuse_senseless_end
 from tests.training import tiny
 
 pytestmark = pytest.mark.usefixtures("own_accelerator")
@@ -61,3 +62,17 @@ def test_losses_too_large_to_be_summed_are_named_too(meter):
         meter.add(step, losses(1.0, 1e38, 1.0))
     with pytest.raises(DivergedError, match="not finite: first, at step 4"):
         meter.means()
+
+
+@pytest.mark.parametrize("name", DISTANCES)
+def test_no_distance_between_black_and_white_counts_as_senseless(name):
+    found = float(DISTANCES[name](torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4)))
+    assert found <= WORST
+    refuse_senseless_end({"step": 2.0, "total": 1e31, "reconstruction": found})
+    assert float(DISTANCES[name](torch.full((1, 3, 4, 4), 1e6), torch.ones(1, 3, 4, 4))) > WORST
+
+
+@pytest.mark.parametrize("term", ["reconstruction", "logits"])
+def test_images_beyond_any_image_are_refused_at_the_end(term):
+    with pytest.raises(DivergedError, match=rf"the loss {term} ends at 1e\+31.*Lower the learning rate"):
+        refuse_senseless_end({"step": 2.0, "total": 1.0, term: 1e31})

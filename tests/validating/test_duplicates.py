@@ -9,6 +9,7 @@ from PIL import Image
 from skimage import data
 
 from components.validating.duplicates import (
+    also_tested,
     near_duplicate_across_splits,
     same_file_across_splits,
     same_file_in_split,
@@ -50,9 +51,17 @@ def test_a_clean_file_that_several_degraded_files_share_is_there_once():
     assert same_file_in_split([*shared, pair("im1", "im1_k1", "1")])[3] == "im1"
 
 
-def test_equal_files_across_splits_are_told_once_at_the_earlier_split():
+def test_equal_files_across_splits_are_told_once_at_the_training_image():
     images = [row("training", "a", "1"), row("validation", "b", "1"), row("test", "c", "1"), row("test", "d", "2")]
-    assert same_file_across_splits(images) == ["b", "c", None, None]
+    assert same_file_across_splits(images) == ["b", None, None, None]
+
+
+def test_images_that_validate_and_test_are_no_leak():
+    hashes = oriented_hashes(np.asarray(PHOTOGRAPH))
+    images = [row("training", "a", "0"), row("validation", "b", "1", hashes), row("test", "c", "1", hashes)]
+    images += [row("validation", "d", "2", hashes)]
+    assert same_file_across_splits(images) == near_duplicate_across_splits(images, BITS) == [None] * 4
+    assert also_tested(images) == [None, "c", None, None]
 
 
 PHOTOGRAPH = Image.fromarray(data.coffee())

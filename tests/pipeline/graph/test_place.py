@@ -88,6 +88,10 @@ class TestRefused:
         project.dvc("config", "--local", "core.no_scm", "true")
         assert place_fault(project.folder) is None
 
+    def test_is_a_remote_without_a_url(self, project):
+        project.dvc("config", "core.remote", "storage")
+        assert "core.remote names 'storage', which has no URL" in place_fault(project.folder)
+
     def test_is_a_disk_too_full_for_what_is_not_here_yet(self, reproduced):
         lock = reproduced.folder / "dvc.lock"
         values = yaml.safe_load(lock.read_text())
