@@ -35,8 +35,9 @@ def with_value(text: str, keys: Sequence[str], value: Any) -> str:
         node, behind = found[key]
     start, end = node.start_mark.index, _end(text, node)
     flow = _flow([value])
-    if behind and not text[behind:start].strip():
-        start, flow = behind, f" {flow}"  # a value on the lines below moves up to its key
+    between = text[behind:start].rstrip()
+    if behind and (not between or between.lstrip().startswith("#")):
+        start, flow = behind, f" {flow}{between}"  # a value on the lines below moves up to its key, before a comment
     return f"{text[:start]}{flow}{text[end:]}"
 
 

@@ -133,9 +133,11 @@ block:
     several
     lines
   # a comment of the next one
+noted:   # behind a key
+- x
 last: 'q'
 """
-KEYS = ["a", "a.b", "a.c", "a.c.1", "a.d", "block", "block.list", "block.list.0", "block.list.1"]
+KEYS = ["a", "a.b", "a.c", "a.c.1", "a.d", "block", "block.list", "block.list.0", "block.list.1", "noted"]
 KEYS += ["block.empty", "block.text", "last", "+a.new", "+a.d.new", "+block.new", "+new"]
 GONE = ["~a", "~a.b", "~a.c", "~a.d", "~block", "~block.list", "~block.empty", "~block.text", "~last"]
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]) | st.just(" "), max_size=6)
@@ -171,7 +173,7 @@ def test_comments_survive_wherever_the_value_stands(key, tmp_path):
     path.write_text(SMALL, encoding="utf-8")
     apply_overrides(path, {key: 7})
     text = path.read_text(encoding="utf-8")
-    for comment in ("# é\n", "# behind\n", "# a comment of the next one\n"):
+    for comment in ("# é\n", "# behind\n", "# behind a key\n", "# a comment of the next one\n"):
         assert comment in text or (key == "~a" and "behind" in comment)
     assert yaml.safe_load(text) == load_yaml(str(path)) == changed(yaml.safe_load(SMALL), {key: 7})
 
