@@ -47,11 +47,11 @@ def test_a_full_disk_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert list(place_faults(folder))
 
 
-def test_a_sound_place_and_data_on_another_disk_are_no_faults(
+def test_data_on_another_disk_and_a_remote_with_a_url_are_no_faults(
     folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     (folder / "data").symlink_to(tmp_path_factory.mktemp("disk"))
-    (folder / ".dvc/config").write_text(
-        "[core]\n    no_scm = true\n    remote = storage\n['remote \"storage\"']\n    url = /x\n"
-    )
+    remote(folder)
+    with (folder / ".dvc/config").open("a") as file:
+        file.write("['remote \"storage\"']\n    url = /x\n")
     assert list(place_faults(folder)) == []
