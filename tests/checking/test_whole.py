@@ -213,6 +213,6 @@ def _networks(preset):
     return values["students"][task]["backbone"]["name"], values["encoders"][task]["network"].get("name")
 
 
-@pytest.mark.parametrize("preset", {_networks(preset): preset for preset in PRESETS}.values())
+@pytest.mark.parametrize("preset", [*{_networks(preset): preset for preset in PRESETS}.values(), "pisr_fsrcnn_x3"])
 def test_a_preset_of_each_kind_of_student_and_encoder_passes_whole(preset, tmp_path):
     assert faults(composed(preset), tmp_path) == []
