@@ -93,6 +93,8 @@ def _configure(folder: Path, site: Path) -> None:
 def link_checkpoints(folder: Path, key: str) -> Path | None:
     """Link `.cache/checkpoints` and `.cache/downloads` of a working copy to `$CHECKPOINT_DIR/KEY`, for a retry.
 
+    What the check found without fault is shared by all stages, in `$CHECKPOINT_DIR/check`.
+
     Returns:
         That folder, to be removed once the stage's outputs are safe; None without `$CHECKPOINT_DIR`.
     """
@@ -101,7 +103,8 @@ def link_checkpoints(folder: Path, key: str) -> Path | None:
         return None
     kept = Path(place).absolute() / key
     (folder / ".cache").mkdir(exist_ok=True)
-    for name, target in (("checkpoints", kept), ("downloads", kept / "downloads")):
+    check = Path(place).absolute() / "check"
+    for name, target in (("checkpoints", kept), ("downloads", kept / "downloads"), ("check", check)):
         try:
             target.mkdir(parents=True, exist_ok=True)
         except OSError as error:

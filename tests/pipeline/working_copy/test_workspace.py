@@ -237,7 +237,9 @@ class TestCheckpoints:
         (tmp_path / "one" / ".cache" / "downloads" / "b.tar").write_text("y")
         assert (tmp_path / "two" / ".cache" / "checkpoints" / "a.pt").read_text() == "x"
         assert (tmp_path / "two" / ".cache" / "downloads" / "b.tar").read_text() == "y"
-        assert [path.name for path in (tmp_path / "shared").iterdir()] == ["abc"]
+        (tmp_path / "one" / ".cache" / "check" / "verdict").touch()
+        assert (tmp_path / "shared" / "check" / "verdict").exists(), "what one stage found holds for all"
+        assert {path.name for path in (tmp_path / "shared").iterdir()} == {"abc", "check"}
 
     def test_stay_in_the_copy_without_a_place(self, tmp_path, monkeypatch):
         monkeypatch.delenv("CHECKPOINT_DIR", raising=False)
