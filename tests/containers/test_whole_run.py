@@ -128,6 +128,11 @@ def first(cluster):
     return cluster.run("first")
 
 
+@pytest.fixture(scope="module")
+def weight(cluster, first):
+    return cluster.run("weight", "--set", "methods.dckd.weights.contrastive=0.2")
+
+
 def stages(lock: Path) -> dict[str, object]:
     found: dict[str, object] = yaml.safe_load(lock.read_text())["stages"]
     return found
@@ -171,26 +176,26 @@ def test_an_unchanged_revision_runs_no_stage(cluster, first):
     assert lock.read_bytes() == first[1].read_bytes()
 
 
-def test_a_changed_weight_runs_its_own_student_and_the_report(cluster, first):
-    ran, lock = cluster.run("weight", "--set", "methods.dckd.weights.contrastive=0.2")
+def test_a_changed_weight_runs_its_own_student_and_the_report(first, weight):
+    ran, lock = weight
     assert sorted(ran) == BELOW_DCKD
     changed = {name for name, entry in stages(lock).items() if entry != stages(first[1])[name]}
     assert changed == set(BELOW_DCKD)
 
 
-def test_the_runs_stand_beside_local_ones(cluster, first, tmp_path):
+@pytest.mark.usefixtures("first", "weight")
+def test_the_runs_stand_beside_local_ones(cluster, tmp_path):
     """In a clone without any data: the experiments are listed, and their scores compared."""
-    cluster.run("weight2", "--set", "methods.dckd.weights.contrastive=0.3")
     clone = tmp_path / "clone"
     done(tmp_path, "git", "clone", "-q", "-b", "main", cluster.url, str(clone))
     done(clone, "dvc", "remote", "add", "--local", "-d", "storage", cluster.storage["DVC_REMOTE_URL"])
     listed = done(clone, "dvc", "exp", "list", "origin")
-    assert {"first", "weight2"} <= set(re.findall(r"\[(\w+)\]", listed)) | set(listed.split())
-    done(clone, "dvc", "exp", "pull", "--no-cache", "origin", "first", "weight2")
+    assert {"first", "weight"} <= set(re.findall(r"\[(\w+)\]", listed)) | set(listed.split())
+    done(clone, "dvc", "exp", "pull", "--no-cache", "origin", "first", "weight")
     shown = done(clone, "dvc", "exp", "show", "--md", **cluster.storage)
     assert "first" in shown
-    assert "weight2" in shown
-    compared = done(clone, "dvc", "metrics", "diff", "--md", "first", "weight2", **cluster.storage)
+    assert "weight" in shown
+    compared = done(clone, "dvc", "metrics", "diff", "--md", "first", "weight", **cluster.storage)
     assert SCORES in compared
     assert "data/scores/sr/scratch/3.json" not in compared
 
