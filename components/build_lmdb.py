@@ -171,3 +171,7 @@ def _load(task: Task, raw: Path, entry: Entry, variants: int) -> list[Pair]:
 
 
 main = partial(run_step, build_lmdb, check=refuse_unsound, observe=observed)
+
+
+if __name__ == "__main__":
+    main()

@@ -98,3 +98,7 @@ def _refuse_weak(expected: Expected, sets: dict[str, dict[str, float]]) -> None:
 
 
 main = partial(run_step, check_teacher, check=refuse_unsound, observe=observed)
+
+
+if __name__ == "__main__":
+    main()

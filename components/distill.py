@@ -130,3 +130,7 @@ def distill(
 
 
 main = partial(run_step, distill, check=refuse_unsound, observe=observed, distributed=True)
+
+
+if __name__ == "__main__":
+    main()

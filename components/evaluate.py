@@ -68,3 +68,7 @@ def evaluate(
 
 
 main = partial(run_step, evaluate, check=refuse_unsound, observe=observed)
+
+
+if __name__ == "__main__":
+    main()

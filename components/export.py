@@ -124,3 +124,7 @@ def _measure_costs(speed: Path, student: Path, exported: dict[str, Path], teache
 
 
 main = partial(run_step, export, check=refuse_unsound, observe=observed)
+
+
+if __name__ == "__main__":
+    main()

@@ -82,3 +82,7 @@ def _copy(path: Path, target: Path) -> None:
 
 
 main = partial(run_step, fetch, check=refuse_unsound, observe=observed)
+
+
+if __name__ == "__main__":
+    main()

@@ -31,3 +31,7 @@ def main(words: Sequence[str] | None = None) -> None:
         if wanted != text:
             write_text(GRAPH_FILE, wanted)
             sys.stderr.write(f"{GRAPH_FILE}: its lists now match params.yaml.\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -138,3 +138,7 @@ def report(
 
 
 main = partial(run_step, report, check=refuse_unsound, observe=observed)
+
+
+if __name__ == "__main__":
+    main()

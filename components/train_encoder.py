@@ -136,3 +136,7 @@ main = partial(
     observe=observed,
     distributed=lambda arguments: arguments["encoder"].training is not None,
 )
+
+
+if __name__ == "__main__":
+    main()

@@ -138,3 +138,7 @@ def _refuse_worse(together: Row, teachers: dict[str, Row], tolerance: float) -> 
 
 
 main = partial(run_step, train_ensemble, check=refuse_unsound, observe=observed, distributed=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -89,3 +89,7 @@ def train_privileged_teacher(
 
 
 main = partial(run_step, train_privileged_teacher, check=refuse_unsound, observe=observed, distributed=True)
+
+
+if __name__ == "__main__":
+    main()

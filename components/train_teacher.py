@@ -86,3 +86,7 @@ main = partial(
     observe=observed,
     distributed=lambda arguments: arguments["teacher"].training is not None,
 )
+
+
+if __name__ == "__main__":
+    main()

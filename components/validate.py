@@ -165,3 +165,7 @@ def _told(outcome: "Outcome") -> str:
 
 
 main = partial(run_step, validate, check=refuse_unsound, observe=observed)
+
+
+if __name__ == "__main__":
+    main()

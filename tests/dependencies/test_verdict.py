@@ -42,8 +42,8 @@ WRONG = {
         "params.yaml: teachers.sr.expected.dataset: unknown name 'set5'.",
     ),
     "memory": (
-        "aggregator: {channels: 24, depths: [2]",
-        "aggregator: {channels: 24, depths: [1000000000]",
+        "      depths:\n      - 2\n",
+        "      depths:\n      - 1000000000\n",
         "params.yaml: ensembles.sr.aggregator: can't be built: ",
     ),
     "lists of dvc.yaml": (
@@ -61,7 +61,7 @@ def test_a_step_refuses_what_another_step_would_fail_on(wrong, project):
     if wrong == "lists of dvc.yaml":
         edit(project, "wide: {channels: 32}", "wide: {channels: null}")
     edit(project, before, after)
-    ended = run(project, "-m", "components.fetch", "--collection", "sr", "--raw", "raw")
+    ended = run(project, "-m", "components", "fetch", "--collection", "sr", "--raw", "raw")
     assert ended.returncode == 2, ended.stderr
     assert ended.stderr.splitlines()[0].startswith(f"error: {told}"), ended.stderr
     assert len(ended.stderr.splitlines()) == 1
