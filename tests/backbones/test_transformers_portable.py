@@ -43,7 +43,7 @@ def images(network: Backbone, *sizes: tuple[int, int]) -> list[Tensor]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["swinir", "restormer"])  # the others share their parts
 @torch.no_grad()
 def test_compiled_it_is_one_graph_for_images_of_any_size(name):
     network = built(name)

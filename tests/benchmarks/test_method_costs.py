@@ -47,9 +47,9 @@ def test_the_peak_is_of_the_step_and_not_of_the_process_that_starts_it():
 
 
 @pytest.mark.slow
-def test_fakd_at_the_papers_size_takes_at_most_1_gb_above_logits():
-    """Batch 16, 48 degraded pixels, three taps of 64 channels: held whole, the affinities take twice that."""
-    size = settings(batch=16, patch=48, backbone={"name": "edsr", "channels": 64, "blocks": 3})
+def test_fakd_at_the_papers_size_takes_at_most_half_of_what_whole_affinities_take():
+    """Batch 4, 48 degraded pixels, three taps of 64 channels: held whole, the affinities take twice that."""
+    size = settings(batch=4, patch=48, backbone={"name": "edsr", "channels": 64, "blocks": 3})
     logits, blocks, whole = (measure(name, size)["memory"] for name in ("logits", "fakd", PLAIN))
-    assert blocks - logits < 1000
-    assert whole - logits > 1500
+    assert blocks - logits < 250
+    assert whole - logits > 380

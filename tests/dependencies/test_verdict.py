@@ -36,11 +36,6 @@ def edit(project, before, after):
 
 WRONG = {
     "unknown section": ("run:\n", "preset: bsds500\nrun:\n", "params.yaml: sections: unknown name 'preset'."),
-    "another section": (
-        "expected: {dataset: photographs_test",
-        "expected: {dataset: set5",
-        "params.yaml: teachers.sr.expected.dataset: unknown name 'set5'.",
-    ),
     "memory": (
         "      depths:\n      - 2\n",
         "      depths:\n      - 1000000000\n",

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.checking.whole import refuse_faults
 from components.methods import METHODS
+from components.run.errors import InputError
 from pipeline.graph.graph import Stage, read_graph
 from pipeline.project import command_fault
 
@@ -117,7 +119,7 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
         changed("students", key="student"),
         "sections: unknown name 'student'. Did you mean 'students'?",
     ),
-    "unknown method": (changed("methods.logits", key="logit"), "methods.logit: "),
+    "unknown method": (changed("methods.logits", key="logit"), "methods.logit.name: unknown name 'logit'."),
     "unknown loss": (
         changed("methods.dckd.weights.codes", key="cods"),
         "methods.dckd.weights: unknown name 'cods'.",
@@ -138,7 +140,17 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("fault", WRONG)
-def test_wrong_params_end_with_2_and_messages_without_traceback(fault: str, project: Path) -> None:
+def test_wrong_params_are_refused_with_their_place(fault: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change, told = WRONG[fault]
+    change(project / "params.yaml")
+    monkeypatch.chdir(project)
+    with pytest.raises(InputError) as refused:
+        refuse_faults()
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize("fault", ["unknown section", "key twice", "missing"])
+def test_the_command_ends_with_2_and_messages_without_traceback(fault: str, project: Path) -> None:
     change, told = WRONG[fault]
     change(project / "params.yaml")
     ended = check(project)

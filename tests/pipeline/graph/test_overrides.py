@@ -101,7 +101,7 @@ def test_a_text_with_a_comma_fits_into_a_flow(params):
     before = params.read_text()
     apply_overrides(params, {"publications.sr.source": "FAKD, table 3", "+publications.sr.a, b": "x: {y}"})
     assert lines_changed(before, params.read_text()) == [
-        '-  sr: {source: "", sets: {}}',
+        "-  sr: {source: '', sets: {}}",
         "+  sr: {source: 'FAKD, table 3', sets: {}, 'a, b': 'x: {y}'}",
     ]
 
