@@ -8,6 +8,7 @@ import subprocess
 import pytest
 import yaml
 
+from components.dependencies import verdict
 from components.reporting.wording import ABSENT
 from pipeline.graph.graph import read_graph
 from pipeline.results.page import circumstances, pages_of
@@ -35,6 +36,7 @@ def make_project_folder(root):
         "other": {"cmd": "true", "deps": ["data/scores"], "outs": ["data/other"]},
     }
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    verdict.keep(verdict.key_of(root), root / verdict.KEPT)  # its params are a part of a project's
     (root / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
     (root / ".gitignore").write_text("/data\n/.cache\n__pycache__/\n")
     speed = {"seconds_per_megapixel": 0.25, "device": "a card", "threads": 3}
