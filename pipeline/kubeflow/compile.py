@@ -4,6 +4,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,14 @@ def compiled(graph: Sequence[Stage], image: str = IMAGE, targets: Sequence[str] 
     Raises:
         PipelineError: a target is no stage.
     """
-    pipeline = _pipeline(select(graph, targets), image)
+    # kfp inspects every frame of the stack for each of a pod's settings, and a thread of its own has few of them: the
+    # default graph takes a second in place of five.
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(_text, select(graph, targets), image).result()
+
+
+def _text(stages: Sequence[Stage], image: str) -> str:
+    pipeline = _pipeline(stages, image)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "pipeline.yaml")
         compiler.Compiler().compile(pipeline, str(path))
