@@ -252,7 +252,7 @@ class TestWrongInput:
             project.run(distill, "dckd")
 
     def test_a_training_that_diverges_names_the_term_and_leaves_nothing(self, project):
-        project.params["students"]["sr"]["training"]["learning_rate"] = 1e30
-        with pytest.raises(DivergedError, match=r"not finite: reconstruction, at step \d"):
+        project.params["students"]["sr"]["training"]["learning_rate"] = 1.0
+        with pytest.raises(DivergedError, match=r"the loss reconstruction ends at [\d.e+]+, but a black image"):
             project.run(distill, "scratch")
         assert not (project.folder / "output").exists()

@@ -5,7 +5,7 @@ import sys
 
 from components.telemetry.memory import PeakMemory
 
-CHILD = "import time; held = bytearray(150_000_000); print(flush=True); time.sleep(0.5)"
+CHILD = "import time; held = bytearray(150_000_000); print(flush=True); time.sleep(1.5)"
 
 
 def test_children_count_while_they_run() -> None:

@@ -141,7 +141,7 @@ def test_another_one_takes_its_place(command: Command) -> None:
 
 def test_edits_by_hand_are_not_lost(command: Command) -> None:
     command("preset", "logits_convex")
-    edited = PARAMS.read_text().replace("seeds: [3]", "seeds: [4]")
+    edited = PARAMS.read_text().replace("  seeds:\n  - 3\n", "  seeds:\n  - 4\n")
     PARAMS.write_text(edited)
     for arguments in (["preset", "logits_weighted"], ["plan", "--preset", "logits_weighted"]):
         assert "params.yaml: has edits that are not committed" in command(*arguments, code=2)
