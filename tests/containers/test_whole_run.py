@@ -84,6 +84,14 @@ def served(tmp_path_factory):
     server.wait()
 
 
+def two_methods(params):
+    """A student of each kind of stage above the report: each further one is two containers more."""
+    params["run"]["methods"] |= {"teacher": ["logits"], "encoder": ["dckd"]}
+    params["reports"]["few_methods"]["methods"] = ["logits", "dckd"]
+    for report in params["reports"].values():
+        report["reference"] = "logits"
+
+
 class Cluster:
     """A clone from which runs are started, the bare repository they come from, and what they said."""
 
@@ -96,6 +104,8 @@ class Cluster:
                 (self.clone / name).parent.mkdir(parents=True, exist_ok=True)
                 (self.clone / name).write_bytes((PROJECT / name).read_bytes())
         edit(self.clone, shrink)
+        edit(self.clone, two_methods)
+        done(self.clone, sys.executable, "-m", "components", "list_dependencies")
         done(folder, "git", "init", "-q", "--bare", str(self.bare))
         for words in (["init", "-q"], ["add", "-A"], ["remote", "add", "origin", self.url]):
             done(self.clone, "git", *words)
@@ -197,7 +207,7 @@ def test_the_runs_stand_beside_local_ones(cluster, tmp_path):
     assert "weight" in shown
     compared = done(clone, "dvc", "metrics", "diff", "--md", "first", "weight", **cluster.storage)
     assert SCORES in compared
-    assert "data/scores/sr/scratch/3.json" not in compared
+    assert "data/scores/sr/logits/3.json" not in compared
 
 
 def test_no_secret_is_in_what_was_said_or_compiled_or_kept(cluster, first, image):
