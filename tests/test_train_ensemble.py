@@ -1,5 +1,6 @@
 import functools
 import json
+import math
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from safetensors.torch import load_file
 from components.auxiliary.ensemble_weights import load_ensemble
 from components.run.errors import InputError
 from components.train_ensemble import train_ensemble
-from components.training import session
+from components.training import meter, session
 from components.training.loop import train
 from tests.small_project import SmallProject
 from tests.training import tiny
@@ -137,7 +138,8 @@ class TestWrongInput:
         with pytest.raises(InputError, match=r"one scale; found {'rcan': 3, 'teacher': 2}"):
             project.run(train_ensemble)
 
-    def test_one_that_is_worse_than_a_teacher_alone_is_refused_with_both_numbers(self, project):
+    def test_one_that_is_worse_than_a_teacher_alone_is_refused_with_both_numbers(self, project, monkeypatch):
+        monkeypatch.setattr(meter, "WORST", math.inf)  # such a training is refused before
         project.params["ensembles"]["sr"]["tolerance"] = 0.0
         project.params["ensembles"]["sr"]["training"] |= {"learning_rate": 1.0}
         with pytest.raises(InputError, match=r"the ensemble reaches [\d.-]+ dB .* '(rcan|teacher)' alone [\d.-]+ dB"):

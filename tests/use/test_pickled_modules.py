@@ -127,8 +127,8 @@ def test_the_command_that_a_refusal_names_makes_a_file_that_loads(tmp_path: Path
     with pytest.raises(InputError, match="holds more than tensors") as refused:
         load_published(other, path)
     command = str(refused.value).split("`")[1].split()
-    assert command[:3] == ["python", "-m", "components", "extract_weights"]
-    arguments = dict(zip(command[3::2], command[4::2], strict=True))
+    assert command[:4] == ["python", "-m", "components", "extract_weights"]
+    arguments = dict(zip(command[4::2], command[5::2], strict=True))
     extract_weights(Path(arguments["--checkpoint"]), tmp_path / arguments["--output"])
     told = load_published(other, tmp_path / "rcan.safetensors")
     assert told == "tensors of a .safetensors, with model. prefix, with module. prefix"
