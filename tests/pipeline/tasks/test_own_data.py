@@ -13,7 +13,8 @@ import pytest
 from dvc.utils.serialize import load_yaml
 from skimage import data
 
-from pipeline.working_copy.preset import preset_overrides
+from pipeline.graph.overrides import as_json, differing
+from pipeline.working_copy.composition import composed
 
 ROOT = Path(__file__).parents[3]
 PRESET = """\
@@ -84,6 +85,7 @@ def test_what_was_fetched_and_pushed_here_is_not_fetched_by_a_task(tmp_path: Pat
 
     # The same preset over the committed params, as a run's overrides: the run cache knows it by the same key.
     run(cluster, f"git checkout -q {base}")
-    overrides = preset_overrides(cluster, load_yaml(str(cluster / "params.yaml")), "mine")
-    task = f"python -m pipeline task --stage fetch@sr --overrides '{json.dumps(overrides)}'"
+    params = load_yaml(str(cluster / "params.yaml"))
+    overrides = as_json(dict(differing(params, composed(cluster, params, "mine"))))
+    task = f"python -m pipeline task --stage fetch@sr --overrides '{overrides}'"
     assert "fetch@sr: run before with the same inputs" in run(cluster, task, **pod)
