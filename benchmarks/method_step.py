@@ -1,10 +1,8 @@
 """Measures training steps of one method: `python -m benchmarks.method_step NAME`, with settings as JSON on stdin."""
 
 import json
-import re
 import sys
 from contextlib import nullcontext
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
 from unittest import mock
@@ -19,6 +17,7 @@ from benchmarks.untrained import Entries
 from components.methods.method import Batch
 from components.methods.parts import affinity
 from components.methods.parts.pairwise import Relation
+from components.telemetry.memory import own_peak
 from components.training.distribution import start
 from components.training.loop import Trainee
 from components.training.optimisation import make_optimiser
@@ -60,16 +59,8 @@ def measure(name: str, settings: Settings) -> dict[str, float]:
         if device.type == "cuda":
             torch.cuda.synchronize()
         times.append(perf_counter() - began)
-    peak = torch.cuda.max_memory_allocated() / 1024 if device.type == "cuda" else _own_peak()
-    return {"seconds": min(times[1:]), "memory": peak / 1024}
-
-
-def _own_peak() -> float:
-    """Peak kilobytes of this process; `getrusage` would also count its parent's from before `exec`."""
-    found = re.search(r"^VmHWM:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
-    if not found:
-        raise OSError("/proc/self/status has no line 'VmHWM: ... kB': memory is measured on Linux only.")
-    return float(found[1])
+    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else own_peak()
+    return {"seconds": min(times[1:]), "memory": peak / 2**20}
 
 
 if __name__ == "__main__":
