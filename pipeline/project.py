@@ -30,7 +30,6 @@ _STEP = ("python", "-m", "components")
 _LIST = "# list: "
 _WRITE_LISTS = ("components", "list_dependencies")
 _CHECK = "components.checking"
-_OWN_STEP = "python -m components"
 _VERDICTS = Path(".cache/check")
 
 
@@ -43,7 +42,8 @@ def refuse_unsound(folder: Path) -> None:
         PipelineError: all that is wrong.
     """
     text = (folder / "dvc.yaml").read_text(encoding="utf-8") if (folder / "dvc.yaml").is_file() else ""
-    if _OWN_STEP not in text or ((folder / "components").is_dir() and not (folder / "components/checking").is_dir()):
+    earlier = (folder / "components").is_dir() and not (folder / "components/checking").is_dir()
+    if " ".join(_STEP) not in text or earlier:
         return
     ended = subprocess.run(
         [sys.executable, "-m", _CHECK, "--verdicts", str(_VERDICTS.absolute())],
@@ -52,8 +52,10 @@ def refuse_unsound(folder: Path) -> None:
         text=True,
         check=False,
     )
-    if ended.returncode:
+    if ended.returncode == 2:
         raise PipelineError(ended.stderr.strip().removeprefix("error: "))
+    if ended.returncode:
+        raise RuntimeError(f"{_CHECK} ended with {ended.returncode}: {ended.stderr}")
 
 
 def value_fault(where: str, value: Any) -> str | None:

@@ -1,6 +1,7 @@
 """A preset of conf/ laid over the committed params.yaml, in the working directory."""
 
 import argparse
+import shutil
 from pathlib import Path
 
 from pipeline.graph.overrides import PARAMS_FILE
@@ -20,27 +21,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Write the preset into params.yaml, in the place of a former one.
 
+    It is composed and checked in a working copy: a kill or a mistake leaves the files here as they were.
+
     Raises:
-        PipelineError: no such preset or key, or a params.yaml with edits that would be lost.
+        PipelineError: no such preset or key, params that no step takes, or a params.yaml with edits that would be lost.
     """
     from pipeline.project import write_lists  # noqa: PLC0415 -- DVC takes a second
+    from pipeline.storage.stores import partial_of  # noqa: PLC0415
     from pipeline.working_copy.composition import committed_text, override, remember  # noqa: PLC0415
-    from pipeline.working_copy.git import project_git  # noqa: PLC0415
-    from pipeline.working_copy.workspace import WorkingCopy  # noqa: PLC0415
+    from pipeline.working_copy.workspace import working_copy  # noqa: PLC0415
 
-    git = project_git(Path())
-    if git is None:
-        raise PipelineError("no git repository: a preset is laid over the committed params.yaml.")
-    params = Path(PARAMS_FILE)
-    before = {path: path.read_text(encoding="utf-8") for path in (params, Path("dvc.yaml"))}
-    params.write_text(committed_text(git, before[params]), encoding="utf-8")
-    try:
-        overrides = override(WorkingCopy(Path(), git, None), arguments)
+    with working_copy("", "", {}) as copy:
+        if copy.git is None:
+            raise PipelineError("no git repository: a preset is laid over the committed params.yaml.")
+        params = copy.folder / PARAMS_FILE
+        params.write_text(committed_text(copy.git, params.read_text(encoding="utf-8")), encoding="utf-8")
+        overrides = override(copy, arguments)
         if not overrides:
-            write_lists(Path())  # those of a former preset may be there
-    except BaseException:
-        for path, text in before.items():
-            path.write_text(text, encoding="utf-8")
-        raise
-    remember(params.read_text(encoding="utf-8"))
+            write_lists(copy.folder)  # those of a former preset may be there
+        for name in (PARAMS_FILE, "dvc.yaml"):
+            partial = partial_of(Path(name))
+            shutil.copyfile(copy.folder / name, partial)
+            partial.replace(name)
+    remember(Path(PARAMS_FILE).read_text(encoding="utf-8"))
     say(f"{PARAMS_FILE}: {len(overrides)} values differ from the committed ones.")
