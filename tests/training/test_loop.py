@@ -204,6 +204,17 @@ class TestDivergence:
         with pytest.raises(DivergedError, match="not finite: reconstruction, logits, at step 8"):
             tiny.distilled(tiny.choice("logits"), lmdb, tmp_path / "run.pt", wrap=lambda method: Broken(method.setting))
 
+    def test_one_that_ends_finite_without_sense_has_no_result(self, lmdb, tmp_path):
+        class Senseless(Logits):
+            def follow(self, step, network, average):
+                with torch.no_grad():
+                    network.head[0].bias.fill_(1e6)
+
+        with pytest.raises(DivergedError, match="the loss reconstruction ends at"):
+            tiny.distilled(
+                tiny.choice("logits"), lmdb, tmp_path / "run.pt", wrap=lambda method: Senseless(method.setting)
+            )
+
 
 class TestBatches:
     def test_patches_grow_while_batches_shrink(self, lmdb, tmp_path):
