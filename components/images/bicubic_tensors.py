@@ -18,13 +18,13 @@ def resize_batch(images: Tensor, scale: Fraction) -> Tensor:
 
     Args:
         images: `B C h w`, of any range.
-        scale: output size over input size, above 0.
+        scale: output size over input size, above 0; in a graph that is compiled or exported, a whole one up to 8.
 
     Returns:
         `B C ceil(h*scale) ceil(w*scale)`, of the images' type.
     """
     if (torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export()) and scale.denominator == 1:
-        weights = images.new_tensor(_phases(scale.numerator))
+        weights = images.new_tensor(_PHASES[scale.numerator])
         rows = _enlarge_last(images.transpose(-1, -2), weights).transpose(-1, -2)
         return _enlarge_last(rows, weights)
     height, width = images.shape[-2:]
@@ -57,7 +57,6 @@ def _enlarge_last(images: Tensor, weights: Tensor) -> Tensor:
     return (torch.stack(near, -1) @ weights.T).flatten(-2)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _phases(scale: int) -> list[list[float]]:
     """`scale 5`: the weights of an input line and its neighbours in the output lines it becomes."""
     middle = -_OFFSETS[0]
@@ -67,3 +66,8 @@ def _phases(scale: int) -> list[list[float]]:
     np.add.at(phases, (np.arange(scale)[:, None], indices[inside]), weights[inside])
     listed: list[list[float]] = phases.tolist()
     return listed
+
+
+# Computed before a compiler looks, which can't follow NumPy: torch's mark for a constant function loads the compiler,
+# which takes as long as torch itself, in every step.
+_PHASES = {scale: _phases(scale) for scale in range(1, 9)}
