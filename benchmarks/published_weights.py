@@ -10,7 +10,6 @@ import argparse
 import os
 import statistics
 import sys
-import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
@@ -27,6 +26,7 @@ from components.backbones import BackboneChoice, build_backbone
 from components.backbones.backbone import Backbone
 from components.backbones.parts.luma import LumaBackbone
 from components.backbones.weights import load_published
+from components.fetching.archives import unpack
 from components.images.bicubic_tensors import resize_batch
 from components.images.files import read_image
 from components.images.metrics import crop_border, psnr, to_luma
@@ -203,8 +203,7 @@ def main() -> None:
 def unpacked(archives: Path, folder: Path) -> Path:
     """Unpack the benchmarks' images."""
     for name in (*SETS, "CBSD68"):
-        with tarfile.open(archives / f"{name}.tar") as archive:
-            archive.extractall(folder, filter="data")
+        unpack(archives / f"{name}.tar", folder, f"{name}.tar")
     return folder
 
 

@@ -1,40 +1,42 @@
 """Unpack archives without leaving their folder: no absolute names, no `..`, no links, devices or bombs."""
 
-import errno
+import bz2
+import gzip
+import logging
 import lzma
+import posixpath
 import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn, cast
 
 from components.run.errors import InputError
+from components.run.limits import FLOOR, RATIO, allowed_bytes
 from components.telemetry.progress import Progress
 
-RATIO = 100
-"""Unpacked bytes allowed for each byte of the archive: deflate reaches 1032, photographs stay below 10."""
-FLOOR = 64 << 20
-"""Unpacked bytes that any archive may have, however small it is."""
 MEMBERS = 1_000_000
 """Members that an archive may have: a million empty files fill a disk's inode table."""
+HEADERS = 1 << 16
+"""Bytes of headers that a tar may have for one member: its longest names have 4096."""
 
 _BLOCK = 1 << 20
 _TAR_BLOCK = 512
-_DAMAGE = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    lzma.LZMAError,
-    zlib.error,
-    EOFError,
-    UnicodeDecodeError,
-    NotImplementedError,
-)
-_UNUSABLE_NAME = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL}
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, NotImplementedError, MemoryError)
+_PACKED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+"""Readers of compressed tars, by how those begin."""
+_IN_ZIP = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA}
+"""Compressions that are unpacked piece by piece; Python unpacks 4 kB of bzip2 in a zip at once, into gigabytes."""
+_UNIX, _UTF8 = 3, 0x800  # of a zip's `create_system` and `flag_bits`
+_LINKS = 40
+"""Links to links that are followed, as by Linux."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,12 @@ class _Member:
     size: int
     open: Callable[[], IO[bytes]]
 
+    @property
+    def is_of_macos(self) -> bool:
+        """Whether it holds what macOS notes of another file, under a name that looks like that file's."""
+        parts = PurePosixPath(self.name).parts
+        return bool(parts) and (parts[0] == "__MACOSX" or parts[-1].startswith("._"))
+
 
 def unpack(archive: Path, folder: Path, title: str) -> None:
     """Unpack a zip or tar (plain, gz, bz2, xz) into an existing folder.
@@ -51,7 +59,8 @@ def unpack(archive: Path, folder: Path, title: str) -> None:
     Every name is checked before the first byte is written. Files get the default mode of a new file, whatever the
     archive says. A link in a tar becomes a copy of the member that it names, so that nothing can be written through it.
     `tarfile`'s own `data` filter is not used: it accepts absolute names, keeps links, and could be escaped by long
-    chains of links (CVE-2025-4517). A caller that must not keep half an archive passes a temporary folder.
+    chains of links (CVE-2025-4517). A caller that must not keep half an archive passes a temporary folder. What macOS
+    adds for itself (`__MACOSX/`, `._NAME`) is left out, and told.
 
     Args:
         archive: the file.
@@ -61,21 +70,25 @@ def unpack(archive: Path, folder: Path, title: str) -> None:
     Raises:
         InputError: not an archive, a damaged one, or one with a refused member (named, with the reason).
     """
-    allowed = max(FLOOR, RATIO * archive.stat().st_size)
+    allowed = allowed_bytes(archive)
     try:
-        with _members(archive, title) as found:
+        with _members(archive, allowed, title) as found:
             members = list(_checked(found, allowed, title))
+            if others := [member.name for member in members if member.is_of_macos]:
+                _log.info(f"{title}: left out {len(others)} members that macOS made for itself, such as {others[0]!r}")
             with closing(Progress(f"unpack {title}", sum(member.size for member in members), unit="B")) as progress:
                 for member in members:
-                    allowed -= _write(member, folder, allowed, title)
+                    if not member.is_of_macos:
+                        allowed -= _write(member, folder, allowed, title)
                     progress.advance(member.size)
-    except _DAMAGE as error:
-        raise InputError(f"{title}: a damaged archive ({error}); check its url and its sha256.") from None
+    except InputError:
+        raise
+    except (*_DAMAGE, ValueError) as error:
+        raise _damaged(title, error) from None
     except OSError as error:
         if error.errno is not None:
             raise
-        # gzip and bz2 report damaged data this way
-        raise InputError(f"{title}: a damaged archive ({error}); check its url and its sha256.") from None
+        raise _damaged(title, error) from None  # gzip and bz2 report damaged data this way
 
 
 def stays_inside(name: str) -> bool:
@@ -84,62 +97,124 @@ def stays_inside(name: str) -> bool:
     return bool(path.parts) and not path.anchor and ".." not in path.parts and "\0" not in name
 
 
+def _damaged(title: str, error: Exception) -> InputError:
+    return InputError(f"{title}: a damaged archive ({error or type(error).__name__}); check its url and its sha256.")
+
+
 @contextmanager
-def _members(archive: Path, title: str) -> Iterator[Iterator[_Member]]:
-    # a tar whose last member is a zip also ends like a zip: test for tar first
-    if tarfile.is_tarfile(archive):
-        with tarfile.open(archive) as opened:
-            yield _tar_members(opened, title)
-    elif zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as zipped:
-            yield _zip_members(zipped, title)
-    else:
-        with archive.open("rb") as file:
-            start = file.read(16)
-        raise InputError(
-            f"{title}: not a complete zip or tar archive (it begins with {start!r}). Check the url, or drop `unpack`."
-        )
+def _members(archive: Path, allowed: int, title: str) -> Iterator[Iterator[_Member]]:
+    with archive.open("rb") as file:
+        start = file.read(16)
+    reader = next((reader for begin, reader in _PACKED.items() if start.startswith(begin)), open)
+    with ExitStack() as opened:
+        stream = _TarStream(opened.enter_context(reader(archive, "rb")), title)
+        try:
+            # a tar whose last member is a zip also ends like a zip: test for tar first
+            tar = opened.enter_context(tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r:"))
+        except tarfile.ReadError:
+            if not zipfile.is_zipfile(archive):
+                raise InputError(
+                    f"{title}: not a complete zip or tar archive (it begins with {start!r}). Check the url, or drop "
+                    "`unpack`."
+                ) from None
+            yield _zip_members(opened.enter_context(zipfile.ZipFile(archive)), title)
+        else:
+            yield _tar_members(tar, stream, allowed, title)
 
 
-def _tar_members(archive: tarfile.TarFile, title: str) -> Iterator[_Member]:
+class _TarStream:
+    """The unpacked bytes of a tar. What is read before a member is its headers, and limited."""
+
+    def __init__(self, file: IO[bytes], title: str) -> None:
+        self._file, self._title = file, title
+        self.headers: int | None = HEADERS
+        """Bytes that may still be read as headers; None for any number, where members' contents are read."""
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """Read as a file does."""
+        if self.headers is not None:
+            if not 0 <= size <= self.headers:
+                raise InputError(
+                    f"{self._title}: refused: the headers of its member at byte {self.tell()} have more than {HEADERS} "
+                    "bytes: a bomb. Nothing of the archive was kept."
+                )
+            self.headers -= size
+        return self._file.read(size)
+
+
+def _tar_members(archive: tarfile.TarFile, stream: _TarStream, allowed: int, title: str) -> Iterator[_Member]:
+    by_name: dict[str, tarfile.TarInfo] = {}
+    end = 0
     for info in archive:
+        if info.size < 0 or archive.offset <= end:
+            raise tarfile.ReadError(f"a size below 0 at byte {end}")
+        end = archive.offset
         if not (info.isreg() or info.isdir() or info.islnk() or info.issym()):
             _refuse(title, info.name, "a device, a pipe or of an unknown kind")
-        yield _Member(info.name, info.isdir(), info.size, partial(_open_tar, archive, info, title))
+        if end > allowed:  # the next step unpacks all that lies before
+            _refuse_bomb(title, info.name)
+        info.pax_headers = {}  # they hold those of the whole archive again
+        by_name[posixpath.normpath(info.name)] = info
+        yield _Member(_text(info.name), info.isdir(), info.size, partial(_open_tar, archive, info, by_name, title))
+        stream.headers = HEADERS
+    stream.headers = None
     # tarfile takes a damaged or missing header for the end of the archive
-    file = archive.fileobj
-    assert file is not None  # noqa: S101 -- open for reading
-    file.seek(archive.offset)
-    if file.read(_TAR_BLOCK) != bytes(_TAR_BLOCK):
+    stream.seek(archive.offset)
+    if stream.read(_TAR_BLOCK) != bytes(_TAR_BLOCK):
         raise tarfile.ReadError(f"no end mark at byte {archive.offset}: cut short or overwritten there")
-    while file.read(_BLOCK):  # the checksum of a compressed stream is at its end
-        pass
+    while stream.read(_BLOCK):  # the checksum of a compressed stream is at its end
+        if stream.tell() > allowed:
+            raise tarfile.ReadError(f"more than {allowed} bytes, the last of them after its end mark")
 
 
-def _open_tar(archive: tarfile.TarFile, info: tarfile.TarInfo, title: str) -> IO[bytes]:
-    try:
-        opened = archive.extractfile(info)
-    except (KeyError, RecursionError):
-        opened = None
+def _open_tar(
+    archive: tarfile.TarFile, info: tarfile.TarInfo, by_name: Mapping[str, tarfile.TarInfo], title: str
+) -> IO[bytes]:
+    found: tarfile.TarInfo | None = info
+    for _ in range(_LINKS):
+        if found is None or not (found.islnk() or found.issym()):
+            break
+        beside = posixpath.dirname(found.name) if found.issym() else ""
+        found = by_name.get(posixpath.normpath(posixpath.join(beside, found.linkname)))
+    opened = archive.extractfile(found) if found and found.isreg() else None
     if opened is None:
         _refuse(title, info.name, f"a link to {info.linkname!r}, which is not a file in the archive")
     return opened
 
 
+def _text(name: str) -> str:
+    """A name that is no UTF-8, as old systems wrote it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return name.encode(errors="surrogateescape").decode("latin-1")
+    return name
+
+
 def _zip_members(archive: zipfile.ZipFile, title: str) -> Iterator[_Member]:
-    for info in archive.infolist():
+    end = 0
+    for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
         if stat.S_IFMT(info.external_attr >> 16) not in {0, stat.S_IFREG, stat.S_IFDIR}:
             _refuse(title, info.filename, "a link or a device")
         if info.flag_bits & 1:
             _refuse(title, info.filename, "encrypted")
-        yield _Member(info.filename, info.is_dir(), info.file_size, partial(_open_zip, archive, info, title))
+        if info.header_offset < end:
+            _refuse(title, info.filename, "made of the same bytes as another: a bomb")
+        if info.compress_type not in _IN_ZIP:
+            method = zipfile.compressor_names.get(info.compress_type, info.compress_type)
+            _refuse(title, info.filename, f"compressed in a way that can't be read here ({method}); pack it by deflate")
+        end = info.header_offset + info.compress_size
+        name = _zip_name(info)
+        yield _Member(name, name.endswith("/"), info.file_size, partial(archive.open, info))
 
 
-def _open_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo, title: str) -> IO[bytes]:
-    try:
-        return archive.open(info)
-    except NotImplementedError as error:
-        _refuse(title, info.filename, f"compressed in a way that this Python can't read ({error})")
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    name = info.filename
+    if not info.flag_bits & _UTF8:
+        with suppress(UnicodeError):  # macOS and others write UTF-8 without saying so; zipfile reads it as cp437
+            name = name.encode("cp437").decode()
+    return name if info.create_system == _UNIX else name.replace("\\", "/")
 
 
 def _checked(members: Iterator[_Member], allowed: int, title: str) -> Iterator[_Member]:
@@ -160,17 +235,19 @@ def _write(member: _Member, folder: Path, allowed: int, title: str) -> int:
     target = folder / PurePosixPath(member.name)
     try:
         (target if member.is_folder else target.parent).mkdir(parents=True, exist_ok=True)
-        if member.is_folder:
-            return 0
-        with member.open() as source, target.open("xb") as file:
+        made = None if member.is_folder else target.open("xb")
+    except OSError as error:
+        _refuse(title, member.name, f"a name that is taken already or can't be used ({error.strerror})")
+    if made is None:
+        return 0
+    try:
+        with made as file, member.open() as source:
             while block := source.read(_BLOCK):
                 if file.tell() + len(block) > allowed:
                     _refuse_bomb(title, member.name)
                 file.write(block)
             return file.tell()
     except OSError as error:
-        if error.errno in _UNUSABLE_NAME:
-            _refuse(title, member.name, f"a name that is taken already or can't be used ({error.strerror})")
         error.filename = error.filename or str(target)  # a full disk's error names no file
         raise
 

@@ -1,11 +1,15 @@
+import bz2
 import contextlib
+import gzip
 import hashlib
 import io
 import os
+import re
 import stat
 import tarfile
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +18,9 @@ from hypothesis import strategies as st
 
 from components.fetching import archives
 from components.fetching.archives import stays_inside, unpack
+from components.run import limits
 from components.run.errors import InputError
+from tests.bounded import bounded
 
 
 def noise(seed: int, size: int) -> bytes:
@@ -176,7 +182,7 @@ def test_an_encrypted_zip_is_refused(tmp_path, out):
 @pytest.mark.parametrize(
     ("offset", "value", "reason"),
     [
-        (10, 99, "its member 'a.png' is compressed in a way that this Python can't read"),
+        (10, 99, "its member 'a.png' is compressed in a way that can't be read here"),
         (6, 216, "zip file version 21.6"),
     ],
     ids=["method", "version"],
@@ -205,21 +211,21 @@ def test_files_get_the_mode_of_any_new_file(tmp_path, out):
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
 def test_a_bomb_is_refused_by_the_member_that_passes_the_limit(tmp_path, out, monkeypatch, kind):
-    monkeypatch.setattr(archives, "FLOOR", 1 << 20)
+    monkeypatch.setattr(limits, "FLOOR", 1 << 20)
     path = archive(tmp_path / "a", kind, {"small.png": b"1", "bomb.png": bytes(8 << 20)})
-    assert path.stat().st_size * archives.RATIO < 8 << 20
+    assert path.stat().st_size * limits.RATIO < 8 << 20
     refused(path, out, "its member 'bomb.png' is past the limit of 100 times")
     assert tree(out) == {}
 
 
 def test_the_limit_grows_with_the_archive(tmp_path, out, monkeypatch):
-    monkeypatch.setattr(archives, "FLOOR", 0)
+    monkeypatch.setattr(limits, "FLOOR", 0)
     unpack(archive(tmp_path / "a", "zip", CONTENT), out, "set")
     assert tree(out) == CONTENT
 
 
 def test_links_can_not_multiply_a_file_past_the_limit(tmp_path, out, monkeypatch):
-    monkeypatch.setattr(archives, "FLOOR", 1 << 20)
+    monkeypatch.setattr(limits, "FLOOR", 1 << 20)
     path = tmp_path / "a.tar.xz"
     with tarfile.open(path, "w:xz") as file:
         add(file, "one", bytes(300_000))
@@ -312,3 +318,127 @@ def test_whatever_bytes_come_nothing_but_an_input_error_is_raised_and_nothing_le
         with contextlib.suppress(InputError):
             unpack(home / "a", home / "out", "set")
     assert sorted(path.name for path in home.iterdir()) == ["a", "out"]
+
+
+def bomb(name: str, **fields) -> Callable[[Path], None]:
+    """A tar whose one header of that kind holds a gigabyte; the bytes come from memory that is never touched."""
+
+    def write(path: Path) -> None:
+        with gzip.open(path, "wb", compresslevel=1) as file:
+            info = tarfile.TarInfo(name)
+            for field, value in fields.items():
+                setattr(info, field, value)
+            file.write(info.tobuf(tarfile.GNU_FORMAT))
+            if info.type in {tarfile.XHDTYPE, tarfile.XGLTYPE}:
+                file.write(b"%d comment=" % (info.size - 1))
+            for _ in range(32):
+                file.write(b"x" * (1 << 20))
+
+    return write
+
+
+def many_headers(path: Path) -> None:
+    with gzip.open(path, "wb") as file:
+        info = tarfile.TarInfo("x")
+        info.type, info.size = tarfile.GNUTYPE_LONGNAME, 512
+        file.write((info.tobuf(tarfile.GNU_FORMAT) + b"n".ljust(512, b"\0")) * 3000)
+
+
+def going_back(path: Path) -> None:
+    info = tarfile.TarInfo("back.png")
+    info.size = -512
+    path.write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(10240))
+
+
+def bytes_after_the_end(path: Path) -> None:
+    with bz2.open(path, "wb") as file:
+        file.write(tarfile.TarInfo("a.png").tobuf() + bytes(1024))
+    path.write_bytes(path.read_bytes() + bz2.compress(bytes(1 << 20)) * 99)
+
+
+def bzip2_in_a_zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as file, file.open("a.png", "w") as member:
+        for _ in range(120):
+            member.write(bytes(1 << 20))
+    data = bytearray(path.read_bytes())
+    place = data.rindex(b"PK\x01\x02") + 24  # what it declares as its size
+    data[place : place + 4] = (1000).to_bytes(4, "little")
+    path.write_bytes(data)
+
+
+def overlapping_members(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a.png", b"1" * 100)
+        file.writestr("b.png", b"2" * 100)
+        file.filelist[1].header_offset = 0
+
+
+GIGABYTE = 1 << 30
+BOMBS = {
+    "PAX header": (bomb("pax", type=tarfile.XHDTYPE, size=GIGABYTE), "the headers of its member at byte 512 have more"),
+    "PAX header of all": (bomb("pax", type=tarfile.XGLTYPE, size=GIGABYTE), "the headers of its member at byte 512"),
+    "long name": (bomb("././@LongLink", type=tarfile.GNUTYPE_LONGNAME, size=GIGABYTE), "the headers of its member"),
+    "long link": (bomb("././@LongLink", type=tarfile.GNUTYPE_LONGLINK, size=GIGABYTE), "the headers of its member"),
+    "headers without end": (many_headers, "the headers of its member at byte"),
+    "a step back": (going_back, "a damaged archive .a size below 0|the headers of its member"),
+    "bytes after the end": (bytes_after_the_end, "a damaged archive .more than .* bytes, the last of them after"),
+    "bzip2 in a zip": (bzip2_in_a_zip, "'a.png' is compressed in a way that can't be read here .bzip2.; pack it"),
+    "overlapping members": (overlapping_members, "'b.png' is made of the same bytes as another: a bomb"),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_headers_and_hidden_bytes_are_limited_as_members_are(tmp_path, out, kind):
+    write, reason = BOMBS[kind]
+    write(tmp_path / "a")
+    ended = bounded(unpack, tmp_path / "a", out, "set.archive")
+    assert isinstance(ended.error, InputError), ended
+    assert re.match(f"set.archive: .*{reason}", str(ended.error))
+    assert ended.seconds < 20
+    assert ended.memory < 100 << 20
+    assert tree(out) == {}
+
+
+def zip_of_another_system(path: Path, names: dict[bytes, bytes], system: int, flag: int = 0) -> Path:
+    """A zip whose names are these bytes."""
+    stand_ins = {bytes([ord("A") + index]) * len(name): name for index, name in enumerate(names)}
+    with zipfile.ZipFile(path, "w") as file:
+        for stand_in, name in stand_ins.items():
+            info = zipfile.ZipInfo(stand_in.decode())
+            info.create_system, info.flag_bits = system, flag
+            file.writestr(info, names[name])
+    data = path.read_bytes()
+    for stand_in, name in stand_ins.items():
+        data = data.replace(stand_in, name)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("names", "system", "expected"),
+    [
+        ({b"set\\a.png": b"1", b"set\\deep\\b.png": b"2"}, 0, {"set/a.png": b"1", "set/deep/b.png": b"2"}),
+        ({b"set\\": b"", b"set\\a.png": b"1"}, 0, {"set/a.png": b"1"}),
+        ({"Stra\u00dfe \u00fc.png".encode("cp437"): b"1"}, 0, {"Stra\u00dfe \u00fc.png": b"1"}),
+        ({"caf\u00e9-x.png".encode(): b"1"}, 3, {"caf\u00e9-x.png": b"1"}),
+        ({b"set/a.png": b"1", b"__MACOSX/set/._a.png": b"\0\5\x16\7"}, 3, {"set/a.png": b"1"}),
+    ],
+    ids=["backslashes", "folder", "cp437", "UTF-8 untold", "macOS"],
+)
+def test_a_zip_of_another_system_is_read_right(tmp_path, out, caplog, names, system, expected):
+    caplog.set_level("INFO")
+    unpack(zip_of_another_system(tmp_path / "a.zip", names, system), out, "set.zip")
+    assert tree(out) == expected
+    assert ("left out 1 members that macOS made for itself, such as '__MACOSX" in caplog.text) == (
+        b"set/a.png" in names
+    )
+
+
+def test_a_tar_of_another_system_is_read_right(tmp_path, out, caplog):
+    caplog.set_level("INFO")
+    with tarfile.open(tmp_path / "a.tar", "w", encoding="latin-1", format=tarfile.GNU_FORMAT) as file:
+        for name in ("set/\u00fc.png", "set/._\u00fc.png"):
+            add(file, name, b"1")
+    unpack(tmp_path / "a.tar", out, "set.tar")
+    assert tree(out) == {"set/\u00fc.png": b"1"}
+    assert "set.tar: left out 1 members that macOS made for itself, such as 'set/._\u00fc.png'" in caplog.text
