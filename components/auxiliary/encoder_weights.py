@@ -4,12 +4,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
-
 from components.auxiliary.feature_space import FeatureSpace
 from components.auxiliary.vgg import Vgg19
 from components.auxiliary.vqgan import VqganEncoder
-from components.backbones.weights import load_published, read_description
+from components.backbones.weights import load_published, load_stored, read_description
 from components.run.errors import InputError, unknown_name
 from components.run.params import bind
 
@@ -39,8 +37,7 @@ def load_encoder(path: Path) -> FeatureSpace:
     if description.keys() != {"encoder"}:
         raise InputError(f"{path}: holds no encoder but: {', '.join(description) or 'nothing'}.")
     network = build_encoder(description["encoder"], str(path))
-    network.load_state_dict(load_file(path))
-    return network.eval()
+    return load_stored(network, path)
 
 
 def load_released_encoder(network: FeatureSpace, path: Path) -> str:

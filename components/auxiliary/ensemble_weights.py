@@ -4,12 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
-
 from components.auxiliary.aggregator import Aggregator
 from components.auxiliary.ensemble import AggregatedEnsemble, TeacherEnsemble
 from components.backbones import BackboneChoice, build_backbone
-from components.backbones.weights import load_backbone, read_description, save_network
+from components.backbones.weights import load_backbone, load_stored, read_description, save_network
 from components.run.errors import InputError
 from components.run.files import sha256_of
 from components.run.params import bind, typed
@@ -63,8 +61,7 @@ def load_ensemble(path: Path, teacher: Path) -> AggregatedEnsemble:
     teacher_ensemble = TeacherEnsemble({name: _untrained(entry, str(path)) for name, entry in teachers.items()})
     arguments = bind(str(path), Aggregator, description[_KIND]["aggregator"], skip=2)
     ensemble = AggregatedEnsemble(teacher_ensemble, Aggregator(teacher_ensemble.scale, len(teachers), **arguments))
-    ensemble.load_state_dict(load_file(path))
-    return ensemble.eval()
+    return load_stored(ensemble, path)
 
 
 def _untrained(entry: Mapping[str, Any], where: str) -> Any:

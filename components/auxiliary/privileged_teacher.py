@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from components.backbones import BackboneChoice, build_backbone
 from components.backbones.backbone import Backbone, State
 from components.backbones.parts.luma import LumaBackbone, to_luma
-from components.backbones.weights import describe_backbone, read_description
+from components.backbones.weights import describe_backbone, load_stored, read_description
 from components.run.errors import InputError
 from components.run.params import Positive, bind, typed
 
@@ -100,5 +99,4 @@ def load_privileged_teacher(path: Path) -> PrivilegedTeacher:
     values = description[_KIND]
     decoder = typed(BackboneChoice, values["decoder"]["backbone"], str(path))
     network = build_privileged_teacher(decoder, values["decoder"]["scale"], values["encoder"])
-    network.load_state_dict(load_file(path))
-    return network.eval()
+    return load_stored(network, path)

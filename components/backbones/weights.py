@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,19 +20,27 @@ from components.backbones import BackboneChoice, build_backbone
 from components.backbones.backbone import Backbone
 from components.run.errors import InputError
 from components.run.files import written_whole
+from components.run.limits import BombError, allowed_bytes, refuse_costly_checkpoint, refuse_zip_bomb
 from components.run.params import typed
 
+LARGEST = 1e6
+"""A magnitude that no weight of a trained network reaches: those published for these networks stay below 1000."""
+
 _DESCRIPTION = "description"
+_HEADER = 4 << 20  # bytes of names and shapes in a .safetensors; those of ten thousand tensors take one million
+_FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _WRAPPERS = ("params_ema", "params", "state_dict", "model")
 _PREFIXES = ("module.", "model.")
 _FIXED_LAYERS = ("sub_mean.", "add_mean.")
 _SHOWN = 5
 _FOREIGN = re.compile(r"GLOBAL (\S+)|persistent_load of storage is allowed")
 _BROKEN = (
-    *(SafetensorError, OSError, RuntimeError, EOFError, ValueError, LookupError),
+    *(SafetensorError, OSError, RuntimeError, EOFError, ValueError, LookupError, OverflowError),
     *(AttributeError, TypeError, AssertionError, MemoryError, struct.error, zipfile.BadZipFile, zlib.error),
 )
 """What safetensors, torch and numpy raise on damaged bytes (5,500 files with random damage raised nothing else)."""
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def save_network(path: Path, network: nn.Module, description: Mapping[str, Any]) -> None:
@@ -54,11 +62,17 @@ def read_description(path: Path) -> dict[str, Any]:
         InputError: the file is not one of ours.
     """
     try:
+        _refuse_long_header(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-        description: dict[str, Any] = json.loads(metadata[_DESCRIPTION])
-    except (SafetensorError, KeyError, OSError, ValueError) as error:
-        raise InputError(f"{path}: not a network stored by this pipeline ({error}).") from None
+        description = json.loads(metadata[_DESCRIPTION])
+    except (SafetensorError, KeyError, OSError, ValueError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise InputError(
+            f"{path}: not a network stored by this pipeline ({why}). Run the stage that makes it."
+        ) from None
+    if not isinstance(description, dict):
+        raise InputError(f"{path}: not a network stored by this pipeline. Run the stage that makes it.")
     return description
 
 
@@ -72,9 +86,16 @@ def load_backbone(path: Path) -> Backbone:
     if description.keys() != {"backbone", "scale"}:
         raise InputError(f"{path}: holds no restoration network but: {', '.join(description) or 'nothing'}.")
     network = build_backbone(typed(BackboneChoice, description["backbone"], str(path)), description["scale"])
-    tensors = load_file(path)
-    _refuse_other_architecture(path, network, tensors)
-    network.load_state_dict(tensors)
+    return load_stored(network, path)
+
+
+def load_stored(network: Network, path: Path) -> Network:
+    """Fill a network with the weights that `save_network` stored, and return it in evaluation mode.
+
+    Raises:
+        InputError: they are of another architecture, or no weights of a trained network.
+    """
+    _fill(network, _read_tensors(path, ".safetensors")[0], path)
     return network.eval()
 
 
@@ -102,7 +123,7 @@ def load_published(network: nn.Module, path: Path, *, ignore: Callable[[str], bo
         InputError: not a checkpoint, a pickle that would run code, or another architecture (names the first keys
             that are missing, unexpected or of another shape).
     """
-    tensors, found = _read_tensors(path)
+    tensors, found = _read_tensors(path, path.suffix)
     while prefix := _shared_prefix(tensors, network):
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
         found += f", with {prefix} prefix"
@@ -115,9 +136,34 @@ def load_published(network: nn.Module, path: Path, *, ignore: Callable[[str], bo
             converted = layout.convert(tensors)
             if len(_faults(network, converted)) < len(_faults(network, tensors)):
                 tensors, found = converted, f"{found}, {layout.name} names"
-    _refuse_other_architecture(path, network, tensors)
-    network.load_state_dict(tensors)
+    _fill(network, tensors, path)
     return found
+
+
+def _fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Load tensors that fit the network and are finite: the one way by which weights come in."""
+    _refuse_other_architecture(path, network, tensors)
+    expected = network.state_dict()
+    faults = [fault for name, value in tensors.items() if (fault := _unusable(name, value, expected[name]))]
+    if faults:
+        more = f", and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+        raise InputError(
+            f"{path}: not the weights of a trained network: {'; '.join(faults[:_SHOWN])}{more}. Its training diverged, "
+            "or the file is damaged: fetch or train it again."
+        )
+    network.load_state_dict(tensors)
+
+
+def _unusable(name: str, value: Tensor, expected: Tensor) -> str:
+    """What makes a tensor of the right shape unfit as that weight; empty if nothing does."""
+    if value.layout != torch.strided or value.is_meta:
+        return f"{name} holds no numbers"
+    if (value.dtype not in _FLOATS) if expected.is_floating_point() else (value.dtype != expected.dtype):
+        return f"{name} is {value.dtype}, expected {expected.dtype}".replace("torch.", "")
+    magnitudes = value.detach().float().abs()
+    if not value.numel() or (magnitudes <= LARGEST).all():
+        return ""
+    return f"{name} holds {magnitudes.max().item():.3g}"  # NaN, if it holds any
 
 
 def _shared_prefix(tensors: Mapping[str, Tensor], network: nn.Module) -> str:
@@ -129,17 +175,21 @@ def _shared_prefix(tensors: Mapping[str, Tensor], network: nn.Module) -> str:
     return ""
 
 
-def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
+def _read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], str]:
     try:
-        if path.suffix == ".safetensors":
+        if kind == ".safetensors":
+            _refuse_long_header(path)
             return load_file(path), "tensors of a .safetensors"
-        if path.suffix == ".npz":
+        if kind == ".npz":
             return _read_arrays(path), "arrays of a .npz"
+        refuse_costly_checkpoint(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(
             f"{path}: no such checkpoint. Is its source listed in collections.<task>.checkpoints?"
         ) from None
+    except BombError as error:
+        raise InputError(f"{path}: refused as a bomb: {error}. Fetch it again, or choose another source.") from None
     except pickle.UnpicklingError as error:
         raise _refused(path, error) from None
     except _BROKEN as error:
@@ -147,8 +197,16 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
     return _unwrap(path, content)
 
 
+def _refuse_long_header(path: Path) -> None:
+    with path.open("rb") as file:
+        if _HEADER < int.from_bytes(file.read(8), "little") < path.stat().st_size:
+            raise BombError(f"the names and shapes in it have more than {_HEADER} bytes")
+
+
 def _read_arrays(path: Path) -> dict[str, Tensor]:
     """Arrays of numbers by name; anything else in the file is a pickle, which numpy refuses."""
+    with zipfile.ZipFile(path) as archive:
+        refuse_zip_bomb(archive, allowed_bytes(path))
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
 

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any, NoReturn, cast
 
 from components.run.errors import InputError
-from components.run.limits import FLOOR, RATIO, allowed_bytes
+from components.run.limits import FLOOR, IN_PIECES, RATIO, allowed_bytes
 from components.telemetry.progress import Progress
 
 MEMBERS = 1_000_000
@@ -30,8 +30,6 @@ _TAR_BLOCK = 512
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, NotImplementedError, MemoryError)
 _PACKED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 """Readers of compressed tars, by how those begin."""
-_IN_ZIP = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA}
-"""Compressions that are unpacked piece by piece; Python unpacks 4 kB of bzip2 in a zip at once, into gigabytes."""
 _UNIX, _UTF8 = 3, 0x800  # of a zip's `create_system` and `flag_bits`
 _LINKS = 40
 """Links to links that are followed, as by Linux."""
@@ -201,8 +199,8 @@ def _zip_members(archive: zipfile.ZipFile, title: str) -> Iterator[_Member]:
             _refuse(title, info.filename, "encrypted")
         if info.header_offset < end:
             _refuse(title, info.filename, "made of the same bytes as another: a bomb")
-        if info.compress_type not in _IN_ZIP:
-            method = zipfile.compressor_names.get(info.compress_type, info.compress_type)
+        if info.compress_type not in IN_PIECES:
+            method = f"method {info.compress_type}"
             _refuse(title, info.filename, f"compressed in a way that can't be read here ({method}); pack it by deflate")
         end = info.header_offset + info.compress_size
         name = _zip_name(info)

@@ -1,6 +1,6 @@
 """How much a file may unpack to, and a pickle may ask for: more than real data needs, less than a machine has."""
 
-import pickle
+import io
 import pickletools
 import zipfile
 from pathlib import Path
@@ -11,8 +11,15 @@ RATIO = 100
 FLOOR = 64 << 20
 """Unpacked bytes that any file may have, however small it is."""
 OPERATIONS = 2_000_000
-"""Operations that a pickle may have: a network of a thousand tensors takes some 30,000, and one operation makes an
-object of at most 300 bytes."""
+"""Operations that a pickle may have, each for one small object; a checkpoint of a thousand tensors takes 50,000."""
+IN_PIECES = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA}
+"""What is unpacked piece by piece in a zip; Python unpacks 4 kB of bzip2 there at once, into gigabytes."""
+
+_PICKLES_BEFORE_NUMBERS = 5  # torch before 1.6: magic number, protocol, sizes of types, content, keys
+
+
+class BombError(ValueError):
+    """A file that holds far more than its size tells."""
 
 
 def allowed_bytes(path: Path) -> int:
@@ -20,26 +27,49 @@ def allowed_bytes(path: Path) -> int:
     return max(FLOOR, RATIO * path.stat().st_size)
 
 
-def refuse_bomb(archive: zipfile.ZipFile, allowed: int) -> None:
-    """Refuse a zip whose members are declared to hold more than `allowed` bytes; readers stop at what is declared.
+def refuse_zip_bomb(archive: zipfile.ZipFile, allowed: int) -> None:
+    """Refuse a zip that declares more than `allowed` bytes; readers stop at what is declared.
 
     Raises:
-        ValueError: it is a decompression bomb.
+        BombError: it declares more, or is compressed in a way that is not unpacked piece by piece.
     """
-    if (size := sum(info.file_size for info in archive.infolist())) > allowed:
-        raise ValueError(f"a decompression bomb: {size} bytes packed into less than a {RATIO}th")
+    members = archive.infolist()
+    if sum(info.file_size for info in members) > allowed or any(
+        info.compress_type not in IN_PIECES for info in members
+    ):
+        raise BombError(f"unpacked, it has more than {RATIO} times its size")
 
 
-def refuse_costly_pickle(file: IO[bytes]) -> None:
-    """Read one pickle without building anything of it, and refuse what would take much memory or time to build.
-
-    The file is left after the pickle. Python's unpickler trusts a pickle's numbers: it makes room for as many
-    remembered objects, or bytes, as eleven bytes of pickle say.
+def refuse_costly_checkpoint(path: Path) -> None:
+    """Refuse a file of `torch.save`, of any version, that would take much memory or time to read.
 
     Raises:
-        pickle.UnpicklingError: it has very many operations, or numbers that do not fit its length.
-        ValueError: it is damaged.
+        BombError: it would.
+        Exception: it is damaged; whoever reads it then says so.
+    """
+    if is_torch_zip(path):
+        with zipfile.ZipFile(path) as archive:
+            refuse_zip_bomb(archive, allowed_bytes(path))
+            for info in archive.infolist():
+                if info.filename.endswith(".pkl"):
+                    _refuse_costly_pickle(io.BytesIO(archive.read(info)))
+    else:
+        with path.open("rb") as file:
+            for _ in range(_PICKLES_BEFORE_NUMBERS):
+                _refuse_costly_pickle(file)
+
+
+def is_torch_zip(path: Path) -> bool:
+    """Whether torch takes a file for a zip, by its first bytes."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\3\4"
+
+
+def _refuse_costly_pickle(file: IO[bytes]) -> None:
+    """Read one pickle without making anything of it.
+
+    Python's own reader makes room for as many remembered objects as the pickle says, be it eleven bytes long.
     """
     for count, (operation, argument, _) in enumerate(pickletools.genops(file)):
         if count > OPERATIONS or ("PUT" in operation.name and int(argument or 0) > OPERATIONS):
-            raise pickle.UnpicklingError(f"a pickle of more than {OPERATIONS} operations")
+            raise BombError(f"its pickle has, or asks for, more than {OPERATIONS} objects")

@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from components.run.errors import InputError
+from components.run.limits import OPERATIONS, BombError, allowed_bytes, is_torch_zip, refuse_costly_checkpoint
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 """The number with which files of torch before 1.6 begin."""
@@ -42,6 +44,7 @@ _PARAMETERS = (
     "torch._utils._rebuild_parameter_with_state",
     "torch.nn.parameter.Parameter",
 )
+_KINDS = 10_000  # classes that a file may name; networks name some dozens
 _BROKEN = (
     *(OSError, ValueError, TypeError, LookupError, AttributeError, EOFError, RuntimeError, ImportError, MemoryError),
     *(OverflowError, pickle.UnpicklingError, struct.error, zipfile.BadZipFile, zlib.error),
@@ -95,12 +98,16 @@ class InertUnpickler(pickle.Unpickler):
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file, encoding="latin1")
         self.kinds: dict[str, str] = {}
+        self._stand_ins: dict[str, type[StandIn]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """Give a new stand-in class each time, so that nothing of one file is left for the next."""
+        """Give a stand-in class, a new one for each file, so that nothing of one is left for the next."""
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
-        return type("StandIn", (StandIn,), {"kind": f"{module}.{name}"})
+        kind = f"{module}.{name}"
+        if kind not in self._stand_ins and len(self._stand_ins) >= _KINDS:
+            raise BombError(f"it names more than {_KINDS} classes")
+        return self._stand_ins.setdefault(kind, type("StandIn", (StandIn,), {"kind": kind}))
 
     def persistent_load(self, pid: Any) -> Any:
         """Give a reference to stored numbers; or, before torch 1.0, a class that comes with its source."""
@@ -122,11 +129,14 @@ def pickled_tensors(path: Path) -> dict[str, Tensor]:
         InputError: the file does not exist, is damaged, or holds no tensors by name.
     """
     try:
+        refuse_costly_checkpoint(path)
         content, numbers = _opened(path)
-        held = dict(_of_networks(content, ())) or dict(_of_dicts(content, ()))
-        tensors = {name: _tensor(value, numbers) for name, value in held.items()}
+        held = dict(_of_networks(content, (), count())) or dict(_of_dicts(content, (), count()))
+        tensors = dict(_within(allowed_bytes(path), held, numbers))
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint.") from None
+    except BombError as error:
+        raise InputError(f"{path}: refused as a bomb: {error}. Fetch it again, or choose another source.") from None
     except _BROKEN as error:
         kind = type(error).__name__
         raise InputError(
@@ -137,10 +147,20 @@ def pickled_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def _within(allowed: int, held: Mapping[str, StandIn], numbers: Numbers) -> Iterator[tuple[str, Tensor]]:
+    """Tensors by name, as long as they and what is read for them have no more bytes than allowed."""
+    for name, value in held.items():
+        tensor, read = _tensor(value, numbers)
+        allowed -= tensor.nbytes + read
+        if allowed < 0:
+            raise BombError("many of its tensors are made of the same numbers")
+        yield name, tensor
+
+
 def _opened(path: Path) -> tuple[Any, Numbers]:
     """Content of the pickle, and a function that reads the numbers to which it refers."""
     content = path.read_bytes()
-    if not zipfile.is_zipfile(io.BytesIO(content)):
+    if not is_torch_zip(path):
         return _in_sequence(io.BytesIO(content))
     archive = zipfile.ZipFile(io.BytesIO(content))
     (pickled,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
@@ -164,11 +184,12 @@ def _in_sequence(file: BinaryIO) -> tuple[Any, Numbers]:
     return content, lambda stored: numbers[stored.key]
 
 
-def _of_networks(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, StandIn]]:
+def _of_networks(value: Any, path: tuple[str, ...], seen: Iterator[int]) -> Iterator[tuple[str, StandIn]]:
     """Parameters and buffers, by name, of all networks in a file, wherever they lie in its dicts."""
+    _refuse_many(seen)
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _of_networks(item, (*path, str(key)))
+            yield from _of_networks(item, (*path, str(key)), seen)
     elif isinstance(value, StandIn) and isinstance(value.state, Mapping) and "_parameters" in value.state:
         transient = value.state.get("_non_persistent_buffers_set", ())
         for group in ("_parameters", "_buffers"):
@@ -176,17 +197,24 @@ def _of_networks(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Stand
                 if _is_tensor(item) and name not in _names(transient):
                     yield ".".join((*path, name)), item
         for name, item in value.state["_modules"].items():
-            yield from _of_networks(item, (*path, name))
+            yield from _of_networks(item, (*path, name), seen)
 
 
-def _of_dicts(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, StandIn]]:
+def _of_dicts(value: Any, path: tuple[str, ...], seen: Iterator[int]) -> Iterator[tuple[str, StandIn]]:
     """Tensors by name in a file's dicts; whatever else lies there is ignored."""
+    _refuse_many(seen)
     if isinstance(value, Mapping):
         for key, item in value.items():
             if isinstance(key, str):
-                yield from _of_dicts(item, (*path, key))
+                yield from _of_dicts(item, (*path, key), seen)
     elif _is_tensor(value):
         yield ".".join(path), value
+
+
+def _refuse_many(seen: Iterator[int]) -> None:
+    """A dict that holds another twice, and that a third twice, and so on, has no end."""
+    if next(seen) > OPERATIONS:
+        raise BombError(f"its dicts lead to more than {OPERATIONS} objects")
 
 
 def _names(group: Any) -> Any:
@@ -198,8 +226,8 @@ def _is_tensor(value: Any) -> bool:
     return isinstance(value, StandIn) and value.kind in _TENSORS + _PARAMETERS
 
 
-def _tensor(value: Any, numbers: Numbers) -> Tensor:
-    """The tensor that a stand-in describes.
+def _tensor(value: Any, numbers: Numbers) -> tuple[Tensor, int]:
+    """The tensor that a stand-in describes, and how many bytes were read for it.
 
     Raises:
         ValueError: it reaches beyond the stored numbers, or is of another kind.
@@ -214,4 +242,5 @@ def _tensor(value: Any, numbers: Numbers) -> Tensor:
     last = offset + sum((side - 1) * step for side, step in zip(size, stride, strict=True))
     if min(offset, *size, *stride, last) < 0 or last >= len(content) // kind.itemsize or math.prod(size) > len(content):
         raise ValueError("a tensor beyond its numbers")
-    return torch.frombuffer(content, dtype=kind).as_strided(tuple(size), tuple(stride), offset).clone().contiguous()
+    tensor = torch.frombuffer(content, dtype=kind).as_strided(tuple(size), tuple(stride), offset).clone().contiguous()
+    return tensor, len(content)
