@@ -224,8 +224,17 @@ def _refused(path: Path, error: pickle.UnpicklingError) -> InputError:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    kind = type(error).__name__
-    return InputError(f"{path}: not a readable checkpoint: damaged, cut off, or another kind of file ({kind}).")
+    if isinstance(error, OSError) and error.strerror:
+        return InputError(f"{path}: not a readable checkpoint: {error.strerror}. Fetch it again.")
+    return InputError(
+        f"{path}: not a readable checkpoint: damaged, cut off, or another kind of file. {how_it_begins(path)}"
+    )
+
+
+def how_it_begins(path: Path) -> str:
+    """What to look at and do about a file of weights that can't be read: often it is a server's page."""
+    with path.open("rb") as file:
+        return f"It begins with {file.read(16)!r}: check its url, and fetch it again."
 
 
 def _unwrap(path: Path, content: Any) -> tuple[dict[str, Tensor], str]:

@@ -12,13 +12,13 @@ from typing import IO
 from urllib3.exceptions import MaxRetryError
 from urllib3.util import Retry
 
-from components.fetching.servers import Answer, Ask, Interrupted
+from components.fetching.servers import Answer, Ask, Interrupted, in_time
 from components.images.datasets import shown
 from components.run.errors import InputError
 from components.telemetry.progress import Progress
 
 RETRY = Retry(total=5, backoff_factor=1.0, backoff_jitter=1.0, backoff_max=60.0)
-"""Six tries without a new byte, after waits of 0, 2, 4, 8 and 16 seconds, plus up to one of jitter."""
+"""Every server's: six tries without a new byte, after waits of 0, 2, 4, 8 and 16 seconds, plus up to one of jitter."""
 LONGEST_WAIT = 300.0
 """Longest wait in seconds that a server may ask for; the download gives up if it asks for more."""
 
@@ -37,7 +37,7 @@ def download(ask: Ask, url: str, partial: Path, retry: Retry = RETRY) -> None:
     while True:
         version = _version(partial)
         try:
-            with ask(url, _size(partial) if version else 0, version) as answer:
+            with in_time(ask, url, _size(partial) if version else 0, version) as answer:
                 _receive(answer, partial, shown(url).rpartition("/")[2])
         except Interrupted as trouble:
             if trouble.changed:
@@ -103,7 +103,9 @@ def _once_more(left: Retry, trouble: Interrupted, message: str) -> Retry:
     try:
         left = left.increment(error=trouble)
     except MaxRetryError:
-        raise InputError(f"{message}; gave up. The bytes received so far are kept: run again to resume.") from None
+        raise InputError(
+            f"{message}; gave up. The bytes received so far are kept: check the url, and run again to resume."
+        ) from None
     wait = left.get_backoff_time() if trouble.wait is None else trouble.wait
     if wait > LONGEST_WAIT:
         raise InputError(f"{message} and asks to wait {wait:.0f} seconds. Run again after that to resume.") from None

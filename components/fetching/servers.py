@@ -1,9 +1,15 @@
 """Ask a server for a file's bytes from an offset on: over HTTP, or from S3 storage."""
 
+import http.client
+import queue
 import re
+import ssl
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 import boto3
@@ -14,16 +20,23 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     FlexibleChecksumError,
+    HTTPClientError,
     NoCredentialsError,
     PartialCredentialsError,
+)
+from botocore.exceptions import (
+    ConnectionError as NoConnectionError,
 )
 from urllib3.util import Retry
 
 from components.images.datasets import shown
 from components.run.errors import InputError
 
-CONNECT_SECONDS, SILENCE_SECONDS = 10.0, 60.0
-_BLOCK = 1 << 18
+CONNECT_SECONDS, SILENCE_SECONDS = 10.0, 30.0
+PIECE = 1 << 15
+"""Bytes that have to come within SILENCE_SECONDS: a byte now and then is no progress."""
+
+_PASSING = {requests.codes.request_timeout, requests.codes.too_many_requests}
 
 
 @dataclass(frozen=True)
@@ -61,6 +74,63 @@ class Interrupted(Exception):  # noqa: N818 -- not an error yet: the next try ma
 
 
 @contextmanager
+def in_time(ask: Ask, url: str, offset: int, version: str) -> Iterator[Answer]:
+    """Ask in a thread, so that whatever a server does, in its headers too, a deadline ends it.
+
+    The thread of a server that was left ends with its next block, or with this process.
+
+    Raises:
+        Interrupted: no answer within SILENCE_SECONDS, or less than a piece in as long; and what `ask` raises.
+    """
+    received: _Received = queue.Queue(maxsize=64)
+    left = threading.Event()
+
+    def receive() -> None:
+        try:
+            with ask(url, offset, version) as answer:
+                received.put(answer)
+                for block in answer.blocks:
+                    received.put(block)
+                    if left.is_set():
+                        return
+            received.put(None)
+        except Exception as error:  # noqa: BLE001 -- raised where it is received
+            received.put(error)
+
+    threading.Thread(target=receive, daemon=True, name=f"ask {shown(url)}").start()
+    try:
+        answer = _next(received, time.monotonic() + SILENCE_SECONDS)
+        yield replace(answer, blocks=_blocks(received))
+    finally:
+        left.set()
+        with suppress(queue.Empty):  # the thread may be waiting for room
+            while True:
+                received.get_nowait()
+
+
+_Received = queue.Queue[Answer | bytes | Exception | None]
+
+
+def _next(received: _Received, deadline: float) -> Any:
+    try:
+        found = received.get(timeout=max(deadline - time.monotonic(), 0))
+    except queue.Empty:
+        raise Interrupted(f"less than {PIECE} bytes came within {SILENCE_SECONDS:g} seconds") from None
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _blocks(received: _Received) -> Iterator[bytes]:
+    count, deadline = 0, time.monotonic() + SILENCE_SECONDS
+    while block := _next(received, deadline):
+        count += len(block)
+        if count >= PIECE:
+            count, deadline = 0, time.monotonic() + SILENCE_SECONDS
+        yield block
+
+
+@contextmanager
 def ask_http(url: str, offset: int, version: str) -> Iterator[Answer]:
     """Ask an HTTP server; user and password come from the URL or ~/.netrc.
 
@@ -77,17 +147,35 @@ def ask_http(url: str, offset: int, version: str) -> Iterator[Answer]:
     try:
         with requests.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, SILENCE_SECONDS)) as response:
             yield _http_answer(response, url, offset, version)
-    except requests.exceptions.SSLError as error:
-        raise InputError(f"{shown(url)}: {_reason(error)}") from None
-    except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
+    except InputError:
+        raise
+    except requests.TooManyRedirects:
+        raise InputError(f"{shown(url)}: the server redirects in circles. Check the url.") from None
+    except requests.exceptions.InvalidSchema:
+        raise InputError(
+            f"{shown(url)}: the server redirects to an address that is neither http nor https. Write the file's own."
+        ) from None
+    except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError, OSError) as error:
+        if isinstance(_innermost(error), ssl.SSLCertVerificationError):
+            raise InputError(
+                f"{shown(url)}: {_reason(error)}. Check the url, or let REQUESTS_CA_BUNDLE name a file of authorities "
+                "that vouch for the server."
+            ) from None
+        if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.MissingSchema):
+            raise InputError(f"{shown(url)}: no address that can be asked. Check the url.") from None
         raise Interrupted(_reason(error)) from error
-    except requests.RequestException as error:
-        raise InputError(f"{shown(url)}: {_reason(error)}. Check the url.") from None
+    except (ValueError, OverflowError):
+        raise InputError(f"{shown(url)}: it, or what it redirects to, is no address. Check the url.") from None
 
 
 def _http_answer(response: requests.Response, url: str, offset: int, version: str) -> Answer:
     status, headers = response.status_code, response.headers
-    blocks = response.raw.stream(_BLOCK, decode_content=False)
+    blocks = response.raw.stream(PIECE, decode_content=False)
+    if status in {requests.codes.ok, requests.codes.partial_content} and _is_page(response, url):
+        raise InputError(
+            f"{shown(url)}: the server sends a page (text/html) in place of the file. Open the url in a browser: it "
+            "may ask to log in or to confirm; write the file's own url."
+        )
     if status == requests.codes.ok:
         length = headers.get("Content-Length", "")
         return Answer(0, int(length) if length.isdigit() else None, _version(headers), blocks)
@@ -101,13 +189,21 @@ def _http_answer(response: requests.Response, url: str, offset: int, version: st
     if status in {requests.codes.partial_content, requests.codes.requested_range_not_satisfiable}:
         raise Interrupted("the file on the server has changed", changed=True)
     words = f"{status} {response.reason}"
-    passing = {requests.codes.request_timeout, requests.codes.too_many_requests}
-    if status in passing or status >= requests.codes.server_error:
+    if _may_pass(status):
         raise Interrupted(f"the server answered {words}", wait=_retry_after(headers))
     advice = "Check the url."
     if status in {requests.codes.unauthorized, requests.codes.forbidden}:
         advice = "Put user and password into ~/.netrc, or choose a public source."
     raise InputError(f"{shown(url)}: the server answered {words}. {advice}")
+
+
+def _is_page(response: requests.Response, url: str) -> bool:
+    named = PurePosixPath(shown(url)).suffix.lower() in {".html", ".htm"}
+    return response.headers.get("Content-Type", "").startswith("text/html") and not named
+
+
+def _may_pass(status: int) -> bool:
+    return status in _PASSING or status >= requests.codes.server_error
 
 
 def _version(headers: Mapping[str, str]) -> str:
@@ -123,21 +219,30 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def _reason(error: BaseException) -> str:
-    """Return the innermost cause's own words: the messages around it repeat the URL with its credentials."""
+def _innermost(error: BaseException) -> BaseException:
     while inner := error.__cause__ or error.__context__:
         error = inner
-    return str(getattr(error, "strerror", None) or type(error).__name__)
+    return error
+
+
+def _reason(error: BaseException) -> str:
+    """Return the innermost cause's own words: the messages around it repeat the URL with its credentials."""
+    error = _innermost(error)
+    if isinstance(error, TimeoutError):
+        return "the server did not answer in time"
+    if isinstance(error, http.client.HTTPException | urllib3.exceptions.HTTPError):
+        return "the server broke off, or does not speak HTTP"
+    return str(getattr(error, "strerror", None) or "the connection broke")
 
 
 @contextmanager
 def ask_s3(url: str, offset: int, version: str) -> Iterator[Answer]:
     """Ask S3 storage for `s3://BUCKET/KEY`; endpoint, region and keys come from boto3's environment variables.
 
-    boto3 itself retries requests (AWS_MAX_ATTEMPTS); only a connection that breaks later is left to the caller.
+    boto3's own retries are off: whoever calls tries again as often as for an HTTP server.
 
     Raises:
-        Interrupted: the connection broke during the transfer; the object has changed.
+        Interrupted: no connection, a broken one, 408, 429 or 5xx; the object has changed.
         InputError: any other fault.
     """
     bucket, _, key = url.removeprefix("s3://").partition("/")
@@ -150,7 +255,9 @@ def ask_s3(url: str, offset: int, version: str) -> Iterator[Answer]:
     try:
         with closing(found["Body"]) as body:
             start = offset if "ContentRange" in found else 0
-            yield Answer(start, start + found["ContentLength"], found["ETag"], body.iter_chunks(_BLOCK))
+            length = found.get("ContentLength")
+            total = None if length is None else start + length
+            yield Answer(start, total, found.get("ETag", ""), body.iter_chunks(PIECE))
     except FlexibleChecksumError:
         raise Interrupted("the bytes received do not match the object's own checksum", changed=True) from None
     except (BotoCoreError, urllib3.exceptions.HTTPError) as error:
@@ -160,7 +267,7 @@ def ask_s3(url: str, offset: int, version: str) -> Iterator[Answer]:
 def _s3_object(bucket: str, key: str, offset: int, version: str) -> dict[str, Any] | None:
     """Return S3's answer for the bytes from `offset` on; None if there are none left."""
     wanted = {"Range": f"bytes={offset}-", "IfMatch": version} if offset else {}
-    settings = Config(retries={"mode": "standard"}, connect_timeout=CONNECT_SECONDS, read_timeout=SILENCE_SECONDS)
+    settings = Config(retries={"total_max_attempts": 1}, connect_timeout=CONNECT_SECONDS, read_timeout=SILENCE_SECONDS)
     try:
         client = boto3.Session().client("s3", config=settings)  # boto3.client would keep the first environment it saw
         try:
@@ -169,26 +276,33 @@ def _s3_object(bucket: str, key: str, offset: int, version: str) -> dict[str, An
             if error.response["Error"]["Code"] not in {"InvalidRange", "416"}:
                 raise
             head = client.head_object(Bucket=bucket, Key=key)
-            if (head["ContentLength"], head["ETag"]) == (offset, version):
+            if (head.get("ContentLength"), head.get("ETag")) == (offset, version):
                 return None
             raise Interrupted("the object has changed", changed=True) from None
     except ClientError as error:
-        code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
+        answered = error.response["ResponseMetadata"]
+        code, status = error.response["Error"]["Code"], answered["HTTPStatusCode"]
         if code in {"PreconditionFailed", "412"}:
             raise Interrupted("the object has changed", changed=True) from None
-        raise InputError(
-            f"s3://{bucket}/{key}: {_S3_FAULTS.get(code, 'the storage refused')} ({status} {code})."
-        ) from None
+        if _may_pass(status):
+            wait = _retry_after({"Retry-After": answered.get("HTTPHeaders", {}).get("retry-after", "")})
+            raise Interrupted(f"the storage answered {status} {code}", wait=wait) from None
+        raise InputError(f"s3://{bucket}/{key}: {_S3_FAULTS.get(code, _S3_REFUSED)} ({status} {code}).") from None
     except (NoCredentialsError, PartialCredentialsError):
         raise InputError(
             f"s3://{bucket}/{key}: no credentials; export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             " (and AWS_ENDPOINT_URL for storage other than Amazon's)."
         ) from None
+    except (NoConnectionError, HTTPClientError) as error:
+        raise Interrupted(str(error)) from None
     except (BotoCoreError, ValueError) as error:
-        raise InputError(f"s3://{bucket}/{key}: {error}") from None
+        raise InputError(
+            f"s3://{bucket}/{key}: {error}. Check the url, AWS_ENDPOINT_URL and AWS_DEFAULT_REGION."
+        ) from None
     return answer
 
 
+_S3_REFUSED = "the storage refused; check the url, AWS_ENDPOINT_URL and AWS_DEFAULT_REGION"
 _S3_FAULTS = {
     "NoSuchBucket": "there is no such bucket; check its name and AWS_ENDPOINT_URL",
     "NoSuchKey": "there is no such key in the bucket",

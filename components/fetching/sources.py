@@ -34,26 +34,39 @@ def located(file: SourceFile, cache: Path, retry: Retry = RETRY) -> Iterator[Pat
     Raises:
         InputError: an unknown scheme, no such file, a server that refuses, or a wrong checksum (nothing is kept then).
     """
-    scheme, _, place = file.url.partition(":")
+    scheme, place = _divided(file.url)
     if scheme in IN_PLACE:
         with IN_PLACE[scheme](place) as path:
             _verify(path, file)
             yield path
-    elif scheme in SERVERS:
-        yield _downloaded(SERVERS[scheme], file, cache, retry)
     else:
-        raise unknown_name(f"scheme of {shown(file.url)}", scheme, [*IN_PLACE, *SERVERS])
+        yield _downloaded(SERVERS[scheme], file, cache, retry)
+
+
+def _divided(url: str) -> tuple[str, str]:
+    """The scheme of a URL, and what follows.
+
+    Raises:
+        InputError: it has none, as a path, or an unknown one.
+    """
+    scheme, colon, place = url.partition(":")
+    if not colon or "/" in scheme or len(scheme) == 1:  # a path, on Windows after a drive's letter
+        raise InputError(f"{shown(url)}: no url; for a file on this machine write `file:` before it: file:{shown(url)}")
+    if scheme not in {*IN_PLACE, *SERVERS}:
+        raise unknown_name(f"scheme of {shown(url)}", scheme, [*IN_PLACE, *SERVERS])
+    return scheme, place
 
 
 def stored_name(file: SourceFile) -> str:
     """The name to store a file under: its own, or the last part of its URL.
 
     Raises:
-        InputError: there is none, or it leads out of the folder.
+        InputError: there is none, or it leads out of the folder; the URL has no scheme.
     """
+    _, place = _divided(shown(file.url))
     name = file.name
     if name is None:
-        name = shown(file.url).partition(":")[2].rpartition("/")[2]
+        name = place.rpartition("/")[2]
         name = unquote(name) if file.url.startswith("http") else name
     if not stays_inside(name):
         raise InputError(f"{shown(file.url)}: {name!r} can't be a file's name here; write another as `name`.")

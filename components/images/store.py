@@ -4,7 +4,8 @@ import errno
 import functools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -74,7 +75,7 @@ class Store:
         try:
             index = read_json(self._folder / "index.json")
             self._inode = (self._folder / "data.mdb").stat().st_ino
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{folder}: no image store ({error}). The stage build_lmdb writes one.") from None
         self._index: _Index = typed(_Index, index, f"{folder / 'index.json'}")
 
@@ -104,7 +105,8 @@ class Store:
 
     def _read(self, record: Record, part: Literal["clean", "degraded"], size: Size) -> Image:
         """View an image in the memory map: valid only while the file is mapped, so callers copy."""
-        view = _mapped(self._folder, self._inode).get(_key(record, part))
+        with _damage_told(self._folder):
+            view = _mapped(self._folder, self._inode).get(_key(record, part))
         if view is None or len(view) != size[0] * size[1] * 3:
             raise InputError(f"{self._folder}: index.json and data.mdb differ at {record.key}; rerun build_lmdb.")
         return np.frombuffer(view, np.uint8).reshape(*size, 3)
@@ -127,9 +129,10 @@ class StoreWriter:
         self._folder, self._scale = folder, scale
         self._records: list[Record] = []
         # The folder gets its name only when it is complete, so that flushing once, at the end, is enough.
-        self._environment = lmdb.open(
-            str(folder), map_size=expected + _HEADROOM, lock=False, sync=False, lib_version=_LMDB_FORMAT
-        )
+        with _as_of_the_system(folder):
+            self._environment = lmdb.open(
+                str(folder), map_size=expected + _HEADROOM, lock=False, sync=False, lib_version=_LMDB_FORMAT
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -137,7 +140,8 @@ class StoreWriter:
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             if error is None:
-                self._environment.sync(True)
+                with _as_of_the_system(self._folder):
+                    self._environment.sync(True)
                 self._write_index()
         finally:
             self._environment.close()
@@ -158,8 +162,9 @@ class StoreWriter:
             Record(f"{key:08d}", split, image, corner, size, None if pair.degraded is None else self._reduced(size))
             for key, (corner, size) in enumerate(cuts, start=len(self._records))
         ]
-        while not self._put(records, pair):
-            self._environment.set_mapsize(2 * self._environment.info()["map_size"])
+        with _as_of_the_system(self._folder):
+            while not self._put(records, pair):
+                self._environment.set_mapsize(2 * self._environment.info()["map_size"])
         self._records += records
 
     def _put(self, records: Sequence[Record], pair: Pair) -> bool:
@@ -173,11 +178,6 @@ class StoreWriter:
                         transaction.put(_key(record, "degraded"), part, append=True)
         except lmdb.MapFullError:
             return False
-        except lmdb.Error as error:
-            if error.code not in {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-                raise
-            # LMDB reports EIO for a short write, the first sign of a full disk.
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder)) from error
         return True
 
     def _reduced(self, size: Size) -> Size:
@@ -191,17 +191,35 @@ class StoreWriter:
 @functools.cache
 def _mapped(folder: Path, inode: int) -> "lmdb.Transaction[memoryview]":  # noqa: ARG001 - new file, new inode
     """Map a store's file once per process, as LMDB refuses a second time; a forked process reads its parent's map."""
-    try:
-        # Readahead stays on, unlike usual with LMDB: a crop spans tens of consecutive pages and loads 2.5 times faster
-        # when it must come from disk.
-        environment = lmdb.open(str(folder), readonly=True, create=False, lock=False, readahead=True)
-    except lmdb.Error as error:
-        raise InputError(f"{folder / 'data.mdb'}: {error.reason}. Rerun build_lmdb or pull it.") from None
+    # Readahead stays on, unlike usual with LMDB: a crop spans tens of consecutive pages and loads 2.5 times faster when
+    # it must come from disk.
+    environment = lmdb.open(str(folder), readonly=True, create=False, lock=False, readahead=True)
     pages = environment.info()["last_pgno"] + 1
     if pages * environment.stat()["psize"] > (folder / "data.mdb").stat().st_size:
         # Reading on would kill the process with SIGBUS.
         raise InputError(f"{folder / 'data.mdb'}: cut short, {pages} pages were written. Rerun build_lmdb or pull it.")
     return environment.begin(buffers=True)
+
+
+@contextmanager
+def _damage_told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except lmdb.Error as error:
+        raise InputError(f"{folder / 'data.mdb'}: damaged ({error}). Rerun build_lmdb or pull it.") from None
+
+
+@contextmanager
+def _as_of_the_system(folder: Path) -> Iterator[None]:
+    """Raise LMDB's errors that are the system's (a full disk) as such; LMDB's own have negative codes."""
+    try:
+        yield
+    except lmdb.Error as error:
+        if error.code <= 0:
+            raise
+        # LMDB reports EIO for a short write, the first sign of a full disk.
+        code = errno.ENOSPC if error.code == errno.EIO else error.code
+        raise OSError(code, os.strerror(code), str(folder)) from error
 
 
 def _key(record: Record, part: str) -> bytes:

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 import torch
 from torch import Tensor
 
+from components.backbones.weights import how_it_begins
 from components.run.errors import InputError
 from components.run.limits import OPERATIONS, BombError, allowed_bytes, is_torch_zip, refuse_costly_checkpoint
 
@@ -138,9 +139,9 @@ def pickled_tensors(path: Path) -> dict[str, Tensor]:
     except BombError as error:
         raise InputError(f"{path}: refused as a bomb: {error}. Fetch it again, or choose another source.") from None
     except _BROKEN as error:
-        kind = type(error).__name__
+        about = error.strerror if isinstance(error, OSError) and error.strerror else how_it_begins(path)
         raise InputError(
-            f"{path}: not readable as a file of torch.save: damaged, cut off, or another kind of file ({kind})."
+            f"{path}: not readable as a file of torch.save: damaged, cut off, or another kind of file. {about}"
         ) from None
     if not tensors:
         raise InputError(f"{path}: holds no tensors by name.")
