@@ -1,6 +1,7 @@
 import hashlib
 import io
 import os
+import re
 import resource
 import shutil
 import signal
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.fetch import DOWNLOADS, fetch
+from components.fetch import DOWNLOADS, fetch, main
 from components.images.datasets import Collection, Dataset, Source
 from components.run.errors import InputError
 from components.run.params import typed
@@ -275,3 +276,46 @@ def test_the_public_benchmarks_are_fetched_from_their_archives():
     ]
     assert len(list(Path("raw/one/Set5/LR_bicubic").rglob("*.png"))) == 15
     assert len(list(Path("raw/two/T91").iterdir())) == 91
+
+
+def redirect(place: str) -> Fault:
+    return Fault(status=302, headers={"Location": place})
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+NO_HTTP = "the server broke off, or does not speak HTTP; gave up. The bytes received so far are kept: check the url"
+SERVED = {
+    "nothing": (Fault(raw=()), NO_HTTP),
+    "half a header": (
+        Fault(raw=(OK + b"Content-Le",)),
+        "no bytes came; gave up. The bytes received so far are kept: check the url",
+    ),
+    "another protocol": (Fault(raw=(b"SSH-2.0-OpenSSH_9.6\r\n",)), NO_HTTP),
+    "a header without end": (Fault(raw=(OK + b"X: " + b"a" * 70_000,)), NO_HTTP),
+    "a thousand headers": (Fault(raw=(OK + b"X: a\r\n" * 1000 + b"\r\n",)), NO_HTTP),
+    "two lengths": (Fault(raw=(OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",)), NO_HTTP),
+    "too few bytes": (Fault(raw=(OK + b"Content-Length: 200\r\n\r\nab",)), "the server broke off"),
+    "a broken chunk": (Fault(raw=(OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",)), "the server broke off"),
+    "circles": (redirect("/set.zip"), "the server redirects in circles. Check the url"),
+    "a file of ours": (redirect("file:///etc/passwd"), "redirects to an address that is neither http nor https. Write"),
+    "ftp": (redirect("ftp://127.0.0.1/set.zip"), "redirects to an address that is neither http nor https. Write the"),
+    "no address": (redirect("http://[::1"), "it, or what it redirects to, is no address. Check the url"),
+    "no port": (redirect("http://127.0.0.1:99999/a"), "no address. Check the url|no address that can be asked. Check"),
+    "a page": (Fault(headers={"Content-Type": "text/html; charset=utf-8"}), "sends a page .text/html. in place of the"),
+    "a page untold": (Fault(), "not a complete zip or tar archive .it begins with b'<html>Log in</ht'"),
+}
+
+
+@pytest.mark.parametrize("kind", SERVED)
+def test_whatever_a_server_does_is_one_message_with_advice_and_leaves_nothing(kind, server, monkeypatch, capsys):
+    fault, reason = SERVED[kind]
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    server.files["/set.zip"] = b"<html>Log in</html>"
+    server.script.extend([fault] * 99)
+    write_params([{"url": f"{server.url}/set.zip", "unpack": True}])
+    with pytest.raises(SystemExit) as ended:
+        main(["--collection", "sr", "--raw", "data/raw/sr"])
+    *_, said = capsys.readouterr().err.strip().splitlines()
+    assert ended.value.code == 2
+    assert re.match(rf"error: params.yaml: sources.one.files.0: (http://{server.address}/)?set.zip: .*({reason})", said)
+    assert tree("data") == {}

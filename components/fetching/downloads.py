@@ -87,6 +87,8 @@ def _receive(answer: Answer, partial: Path, title: str) -> None:
         for block in answer.blocks:
             _append(file, block)
             progress.advance(len(block))
+    if answer.total is None and not _size(partial):  # also where a connection ends within its headers
+        raise Interrupted("no bytes came")
     if answer.total is not None and _size(partial) != answer.total:
         raise Interrupted(f"received {_size(partial)} of {answer.total} bytes")
 

@@ -1,6 +1,5 @@
 """Ask a server for a file's bytes from an offset on: over HTTP, or from S3 storage."""
 
-import http.client
 import queue
 import re
 import ssl
@@ -230,9 +229,7 @@ def _reason(error: BaseException) -> str:
     error = _innermost(error)
     if isinstance(error, TimeoutError):
         return "the server did not answer in time"
-    if isinstance(error, http.client.HTTPException | urllib3.exceptions.HTTPError):
-        return "the server broke off, or does not speak HTTP"
-    return str(getattr(error, "strerror", None) or "the connection broke")
+    return str(getattr(error, "strerror", None) or "the server broke off, or does not speak HTTP")
 
 
 @contextmanager

@@ -14,7 +14,8 @@ class Fault:
 
     status: answer this instead. cut: close after so many body bytes. hold: after so many, wait until `release` is set.
     ranges: whether Range is honoured. at_most: answer a range with no more bytes. if_range: whether If-Range is
-    honoured. claim: Content-Length to claim. chunked: send without one. headers: added to the answer.
+    honoured. claim: Content-Length to claim. chunked: send without one. headers: added to the answer. raw: send these
+    pieces in place of an answer. drip: seconds after each piece.
     """
 
     status: int = 0
@@ -26,6 +27,8 @@ class Fault:
     claim: int | None = None
     chunked: bool = False
     headers: dict[str, str] = field(default_factory=dict)
+    raw: tuple[bytes, ...] | None = None
+    drip: float = 0
 
 
 GOOD = Fault()
@@ -75,6 +78,9 @@ class _Handler(BaseHTTPRequestHandler):
         control.requests.append((self.path, dict(self.headers)))
         control.sent.append(0)
         place = len(control.sent) - 1
+        if fault.raw is not None:
+            self._send_raw(fault)
+            return
         body = control.files.get(self.path.partition("?")[0])
         if fault.status or body is None:
             self._start(fault.status or 404, {"Content-Length": "0", **fault.headers})
@@ -113,6 +119,14 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {**headers, "Connection": "close"}.items():
             self.send_header(name, value)
         self.end_headers()
+
+    def _send_raw(self, fault: Fault) -> None:
+        self.close_connection = True
+        with suppress(ConnectionError):
+            for piece in fault.raw:
+                self.wfile.write(piece)
+                if self.control.release.wait(fault.drip):
+                    return
 
     def _send(self, data, place):
         self.control.sent[place] += len(data)

@@ -1,14 +1,15 @@
 import errno
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from urllib3.util import Retry
 
-from components.fetching import downloads
+from components.fetching import downloads, servers
 from components.fetching.downloads import RETRY, alone, download
-from components.fetching.servers import ask_http
+from components.fetching.servers import ask_http, ask_s3
 from components.run.errors import InputError
 from tests.fetching.range_server import Fault, range_server
 
@@ -172,3 +173,49 @@ with alone(pathlib.Path({str(tmp_path)!r})):
         assert not (tmp_path / "told").exists()
     second.communicate()
     assert (tmp_path / "told").read_text() == "second"
+
+
+@pytest.mark.parametrize("scheme", ["http", "s3"])
+def test_every_server_is_asked_by_one_policy(server, partial, monkeypatch, scheme):
+    waits = []
+    monkeypatch.setattr(downloads.time, "sleep", waits.append)
+    for name, value in {"ENDPOINT_URL": server.url, "ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    url, ask = {"http": (f"{server.url}/a.bin", ask_http), "s3": ("s3://sets/a.bin", ask_s3)}[scheme]
+    server.script.extend([Fault(status=503)] * 20)
+    with pytest.raises(InputError, match=r"503.*; gave up. The bytes received so far are kept: check the url, and run"):
+        download(ask, url, partial)
+    assert len(server.requests) == 6
+    assert [int(least <= wait <= least + 1) for least, wait in zip((0, 2, 4, 8, 16), waits, strict=True)] == [1] * 5
+
+
+def in_bytes(data: bytes) -> tuple[bytes, ...]:
+    return tuple(bytes([byte]) for byte in data)
+
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [in_bytes(ANSWER), (ANSWER, *in_bytes(bytes(1000))), (CHUNKED, *[b"1\r\nx\r\n"] * 99)],
+    ids=["header", "body", "chunks"],
+)
+def test_a_server_that_sends_a_byte_now_and_then_is_left(server, partial, monkeypatch, raw):
+    monkeypatch.setattr(servers, "SILENCE_SECONDS", 0.4)
+    server.script.extend([Fault(raw=raw, drip=0.1)] * 2)
+    began = time.monotonic()
+    with pytest.raises(InputError, match=r"less than 32768 bytes came within 0.4 seconds; gave up"):
+        download(ask_http, f"{server.url}/a.bin", partial, Retry(total=1, backoff_factor=0))
+    assert time.monotonic() - began < 5
+    assert fetch(server, partial) == BODY
+
+
+def test_a_slow_server_that_goes_on_is_waited_for(server, partial, monkeypatch):
+    monkeypatch.setattr(servers, "SILENCE_SECONDS", 0.5)
+    part = b"%x\r\n%b\r\n" % (servers.PIECE, bytes(servers.PIECE))
+    server.script.append(Fault(raw=(CHUNKED, *[part] * 4, b"0\r\n\r\n"), drip=0.3))
+    download(ask_http, f"{server.url}/a.bin", partial, AT_ONCE)
+    assert partial.stat().st_size == 4 * servers.PIECE
+    assert len(server.requests) == 1

@@ -157,7 +157,7 @@ def test_http_a_broken_url_is_refused_without_its_secret():
 
 def test_http_a_redirect_in_circles_is_refused(server):
     server.script.extend([Fault(status=302, headers={"Location": "/a.bin"})] * 40)
-    with pytest.raises(InputError, match="TooManyRedirects"):
+    with pytest.raises(InputError, match=r"the server redirects in circles\. Check the url"):
         answer(ask_http, f"{server.url}/a.bin")
 
 
@@ -235,7 +235,7 @@ def test_s3_without_keys_says_which_variables_to_export(monkeypatch):
 def test_s3_without_a_server_names_the_endpoint(monkeypatch):
     with range_server() as gone:
         monkeypatch.setenv("AWS_ENDPOINT_URL", gone.url)
-    with pytest.raises(InputError, match=f"Could not connect to the endpoint URL: .{gone.url}"):
+    with pytest.raises(Interrupted, match=f"Could not connect to the endpoint URL: .{gone.url}"):
         answer(ask_s3, "s3://sets/folder/a.bin")
 
 
@@ -277,3 +277,23 @@ def test_s3_notices_another_object_where_the_storage_ignores_versions(server, mo
     with pytest.raises(Interrupted) as trouble:
         answer(ask_s3, "s3://sets/a.bin", offset, version)
     assert trouble.value.changed
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+@pytest.mark.usefixtures("storage")
+def test_s3_trouble_that_may_pass_is_told_apart_and_asked_once(server, monkeypatch, status):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+    monkeypatch.delenv("AWS_MAX_ATTEMPTS")
+    server.script.extend([Fault(status=status, headers={"Retry-After": "7"})] * 9)
+    with pytest.raises(Interrupted, match=f"the storage answered {status}") as trouble:
+        answer(ask_s3, "s3://sets/a.bin")
+    assert trouble.value.wait == 7
+    assert len(server.requests) == 1
+
+
+@pytest.mark.usefixtures("storage")
+def test_s3_that_is_none_says_what_to_check(server, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+    server.script.append(Fault(status=418))
+    with pytest.raises(InputError, match="the storage refused; check the url, AWS_ENDPOINT_URL and AWS_DEFAULT_REGION"):
+        answer(ask_s3, "s3://sets/a.bin")

@@ -186,3 +186,11 @@ def test_a_file_is_stored_under_its_name_or_the_last_part_of_its_url(file, name)
 def test_a_name_that_leads_out_or_is_missing_is_refused(file):
     with pytest.raises(InputError, match="write another as `name`"):
         stored_name(SourceFile(**file))
+
+
+@pytest.mark.parametrize("url", ["/data/set.zip", "data/set.zip", "./set.zip", "set.zip", "~/set.zip", "C:\\set.zip"])
+def test_a_path_in_place_of_a_url_is_told_how_to_write_it(url, cache):
+    for act in (lambda: stored_name(SourceFile(url=url)), lambda: content(cache, url)):
+        with pytest.raises(InputError) as refusal:
+            act()
+        assert str(refusal.value) == f"{url}: no url; for a file on this machine write `file:` before it: file:{url}"

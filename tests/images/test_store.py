@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import resource
 import subprocess
 import sys
@@ -13,12 +14,14 @@ import lmdb
 import numpy as np
 import pytest
 
-from components.images.store import Pair, Store, StoreWriter
+from components.images.store import Pair, Store, StoreWriter, _as_of_the_system
 from components.run.errors import InputError
 from components.run.files import sha256_of
+from tests.bounded import bounded
 
 ROOT = Path(__file__).parents[2]
 SCALE = 3
+PAGE = 4096
 WHOLE = [((0, 0), (60, 90))]
 LEFT_AND_RIGHT = [((0, 0), (60, 45)), ((0, 45), (60, 45))]
 
@@ -172,6 +175,40 @@ def test_a_file_that_is_no_lmdb_is_refused(folder):
     store = Store(folder)
     with pytest.raises(InputError, match=r"data\.mdb: "):
         store.whole(store.records("training")[0])
+
+
+def read_damaged(folder, whole):
+    """Read a store once for each of its pages of keys, with another kind written on that page."""
+    refused = set()
+    for start in range(2 * PAGE, len(whole), PAGE):
+        kind = int.from_bytes(whole[start + 10 : start + 12], "little")
+        if int.from_bytes(whole[start : start + 8], "little") == start // PAGE and kind in {1, 2}:
+            damaged = bytearray(whole)
+            damaged[start + 10] ^= 7
+            (folder / "new").write_bytes(damaged)
+            (folder / "new").replace(folder / "data.mdb")
+            store = Store(folder)
+            try:
+                for record in store.records("training"):
+                    store.whole(record)
+            except InputError as error:
+                refused.add(str(error))
+    assert any(re.search(r"data\.mdb: damaged .*Rerun build_lmdb or pull it", one) for one in refused), refused
+
+
+def test_a_file_with_damaged_pages_is_refused(tmp_path):
+    write(tmp_path / "lmdb", images=60)
+    ended = bounded(read_damaged, tmp_path / "lmdb", (tmp_path / "lmdb" / "data.mdb").read_bytes())
+    assert ended.error is None, ended
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPERM, errno.ENODEV])
+def test_every_error_of_the_system_is_told_as_such(tmp_path, code):
+    error = lmdb.Error("mdb_put")
+    error.code = code
+    with pytest.raises(OSError, match=re.escape(os.strerror(code))) as caught, _as_of_the_system(tmp_path):
+        raise error
+    assert (caught.value.errno, caught.value.filename) == (code, str(tmp_path))
 
 
 def test_an_index_of_another_store_is_refused(folder, tmp_path):

@@ -14,6 +14,7 @@ from components.run.errors import InputError
 from components.run.params import read_params
 from components.run.step import parse
 from components.run.yaml_values import NotYamlError, read_yaml
+from tests.bounded import bounded
 
 ROOT = Path(__file__).parents[2]
 CONF = sorted((ROOT / "conf").rglob("*.yaml"))
@@ -113,3 +114,39 @@ def test_a_variable_in_braces_is_refused_by_a_step_and_by_dvc(tmp_path: Path, mo
 def test_other_dollar_signs_are_left_to_the_source(url: str, tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(SOURCE.replace("URL", f"'{url}'"))
     assert read_params(tmp_path / "params.yaml")["sources"]["one"]["files"][0]["url"] == url
+
+
+def growing(first: str, line: str, times: int) -> str:
+    """Lines each of which refers ten times to the one before."""
+    lines = [f"a{n}: &a{n} {line.format(', '.join([f'*a{n - 1}'] * 10), n=n)}" for n in range(1, times)]
+    return "\n".join([f"a0: &a0 {first}", *lines]) + "\n"
+
+
+TOO_MUCH = "line .*: its aliases .* stand for more than 1000000 characters, or for themselves; write out what is meant"
+BOMBS = {
+    "lists": (growing("[1]", "[{}]", 12), TOO_MUCH),
+    "mappings": (growing("{x: 1}", "{{k: [{}]}}", 12), TOO_MUCH),
+    "merged mappings": (growing("{x: 1}", "{{<<: [{}], k{n}: 1}}", 8), TOO_MUCH),
+    "a long text": (f"a: &a {'x' * 10_000}\nb: [{', '.join(['*a'] * 1000)}]\n", TOO_MUCH),
+    "itself": ("a: &a [1, *a]\n", TOO_MUCH),
+    "depth": ("[" * 900, "brackets or lists within each other too deeply"),
+    "a key of lists": ("? [[1]]\n: 2\n", "a key that is a list or a mapping; write a word or a number"),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_bomb_in_params_is_refused_by_a_step(kind: str, tmp_path: Path) -> None:
+    text, reason = BOMBS[kind]
+    (tmp_path / "params.yaml").write_text(text)
+    ended = bounded(parse, fetch, ["--params", str(tmp_path / "params.yaml"), "--raw", "raw"])
+    assert isinstance(ended.error, InputError), ended
+    assert re.search(rf"params.yaml: not valid YAML: {reason}", str(ended.error))
+    assert ended.seconds < 20
+    assert ended.memory < 100 << 20
+
+
+def test_aliases_are_read() -> None:
+    assert read_yaml("a: &a {x: 1}\nb: {<<: *a, y: [*a, *a]}\n") == {
+        "a": {"x": 1},
+        "b": {"x": 1, "y": [{"x": 1}, {"x": 1}]},
+    }
