@@ -22,9 +22,10 @@ from urllib3.exceptions import HTTPError
 
 from pipeline.kubeflow.run_request import RunRequest
 from pipeline.messages import PipelineError
+from pipeline.patience import PASSING, patiently
 
 POLL_SECONDS = 10.0
-POLLS_WITHOUT_ANSWER = 30
+OUTAGE_SECONDS = 300.0
 _GOING = {None, "RUNTIME_STATE_UNSPECIFIED", "PENDING", "RUNNING", "PAUSED", "CANCELING"}
 
 
@@ -122,12 +123,12 @@ class Cluster:
 
     def _current(self, identifier: str) -> Any:
         """A run's current state; an outage of some minutes is no reason to stop waiting."""
-        for _ in range(POLLS_WITHOUT_ANSWER):
-            with contextlib.suppress(AwayError), self._sentences():
+
+        def ask() -> Any:
+            with self._sentences():
                 return self._client.get_run(identifier)
-            time.sleep(POLL_SECONDS)
-        with self._sentences():
-            return self._client.get_run(identifier)
+
+        return patiently(ask, OUTAGE_SECONDS, AwayError)
 
     @functools.cached_property
     def _client(self) -> Any:
@@ -166,7 +167,7 @@ class Cluster:
             404: "there is no API of Kubeflow Pipelines: check KFP_HOST, which often ends with /pipeline",
         }
         hint = hints.get(status, "it refused")
-        kind = AwayError if status >= 500 else PipelineError
+        kind = AwayError if status in PASSING else PipelineError
         return kind(f"{self.host}: {hint}. (HTTP {status}: {' '.join(text.split())[:300]})")
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from kubernetes.config.incluster_config import InClusterConfigLoader
 from urllib3.exceptions import HTTPError
 
 from pipeline.messages import PipelineError
+from pipeline.patience import PASSING, patiently
 
 Body = dict[str, Any]
 
@@ -22,11 +22,8 @@ Body = dict[str, Any]
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 GROUP, VERSION = "trainer.kubeflow.org", "v1alpha1"
 JOBS = "trainjobs"
-# Seconds between the first two tries of a request; each further pause is twice as long.
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 # A stream that is silent for so long is reopened, because its other end may be gone.
 SILENCE = 120.0
-_PASSING = {408, 429, 500, 502, 503, 504}
 _TIMEOUT = (10.0, 30.0)
 
 
@@ -171,33 +168,35 @@ class KubernetesApi:
             raise OutageError(_name(error)) from None
         except ApiException as error:
             # 400: the container is between being scheduled and having started.
-            if error.status in _PASSING | {400}:
+            if error.status in PASSING | {400}:
                 raise OutageError(f"{error.status} {error.reason}") from None
             raise self._refused(f"read the log of {pod}", error) from None
 
     def _call(self, doing: str, ask: Callable[..., Any], *arguments: Any, **options: Any) -> Body:
         """Repeat a request until it is answered, but no longer than patience lasts."""
-        pause, until = FIRST_PAUSE, time.monotonic() + self.patience
-        while True:
+
+        def once() -> Body:
             try:
                 response = ask(*arguments, _preload_content=False, _request_timeout=_TIMEOUT, **options)
                 found: Body = json.loads(response.data)
             except ApiException as error:
-                if error.status not in _PASSING:
+                if error.status not in PASSING:
                     raise self._refused(doing, error) from None
-                reason = f"{error.status} {error.reason}"
+                raise OutageError(f"{error.status} {error.reason}") from None
             except (HTTPError, ValueError) as error:
-                reason = _name(error)
-            else:
-                return found
-            if time.monotonic() + pause > until:
-                raise OutageError(
-                    f"could not {doing}: the Kubernetes API at {self.host} gave no answer for {self.patience:.0f} s "
-                    f"({reason})."
-                )
-            sys.stderr.write(f"no answer from the Kubernetes API ({reason}): trying again in {pause:.0f} s\n")
-            time.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+                raise OutageError(_name(error)) from None
+            return found
+
+        def tell(outage: Exception, wait: float) -> None:
+            sys.stderr.write(f"no answer from the Kubernetes API ({outage}): trying again in {wait:.0f} s\n")
+
+        try:
+            return patiently(once, self.patience, OutageError, tell)
+        except OutageError as outage:
+            raise OutageError(
+                f"could not {doing}: the Kubernetes API at {self.host} gave no answer for {self.patience:.0f} s "
+                f"({outage})."
+            ) from None
 
     def _refused(self, doing: str, error: ApiException) -> PipelineError:
         """A refusal in one sentence, with what to do, but without the request, which holds the token."""

@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.messages import PipelineError, lines_of
-from pipeline.nodes import kubernetes_api
 from pipeline.nodes.kubernetes_api import AbsentError, KubernetesApi, OutageError
 
 TAIL_LINES = 20
+# Seconds between the first two openings of a stream; each further pause is twice as long, until a line comes.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 # More is read again than was missed, because clocks differ; what was shown is not shown twice.
 _OVERLAP_SECONDS = 60
 
@@ -57,7 +58,7 @@ class PodLogs:
     def _copy(self, pod: str) -> None:
         """Read until the pod has ended or is gone; only its last lines are given up, when patience ends."""
         shown = _Shown()
-        pause, heard, ended = kubernetes_api.FIRST_PAUSE, 0.0, math.inf
+        pause, heard, ended = FIRST_PAUSE, 0.0, math.inf
         while not self._finished.is_set():
             try:
                 # Asked before the stream is opened: a stream that is opened after the pod's end is complete.
@@ -66,7 +67,7 @@ class PodLogs:
                 since = math.ceil(time.monotonic() - heard) + _OVERLAP_SECONDS if shown.any else None
                 shown.reopen()
                 for line in lines_of(self._api.log(pod, self._container, since), last=ended < math.inf):
-                    pause, heard = kubernetes_api.FIRST_PAUSE, time.monotonic()
+                    pause, heard = FIRST_PAUSE, time.monotonic()
                     text = shown.new(line)
                     if text is not None:
                         self._write(pod, text)
@@ -82,7 +83,7 @@ class PodLogs:
                 self._write(pod, f"its log can't be read: {error}")
                 return
             self._finished.wait(pause)
-            pause = min(2 * pause, kubernetes_api.LONGEST_PAUSE)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     def _write(self, pod: str, text: str) -> None:
         with self._lock:

@@ -10,12 +10,12 @@ from botocore.exceptions import ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as NoConnectionError
 
 from pipeline.messages import PipelineError, without_credentials
+from pipeline.patience import PASSING
 from pipeline.storage.remote_url import VARIABLE
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 """Faults of a place to write to."""
 
-_GATEWAY_CODES = {429, 500, 502, 503, 504}
 _PASSING = {"RequestTimeout", "BadDigest", "SlowDown", "InternalError", "RequestTimeTooSkewed"}
 _NO_ANSWER = (NoConnectionError, HTTPClientError, NoTransferError, OSError)
 
@@ -46,7 +46,7 @@ def told(name: str, local: Path | None = None) -> Iterator[None]:
     except Exception as error:
         status, code = _answer(error)
         text = without_credentials(" ".join(str(error).split())) or type(error).__name__
-        if status in _GATEWAY_CODES or code in _PASSING:
+        if status in PASSING or code in _PASSING:
             raise Unavailable(f"the server answers {status} {code}") from None
         if isinstance(error, FileNotFoundError) and code != "NoSuchBucket" and error.filename != str(local):
             raise Missing from None

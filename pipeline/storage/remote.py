@@ -5,13 +5,13 @@ for; servers that store no bytes and say success have been seen. Objects that ar
 """
 
 import os
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 from pipeline.messages import PipelineError
+from pipeline.patience import patiently
 from pipeline.storage.cache_objects import CacheObject
 from pipeline.storage.faults import Missing, Unavailable
 from pipeline.storage.remote_url import remote_url
@@ -158,18 +158,12 @@ class Remote:
 
     def _patiently(self, key: str, act: Callable[[], Answer]) -> Answer:
         """Try again, at growing intervals, while the fault may pass."""
-        end = time.monotonic() + self.patience
-        wait = 0.25
-        while True:
-            try:
-                return act()
-            except Unavailable as fault:
-                if time.monotonic() + wait > end:
-                    raise PipelineError(
-                        f"{self.store.name(key)}: {fault}. Gave up after {self.patience:g} s; run it again."
-                    ) from None
-            time.sleep(wait)
-            wait = min(2 * wait, 10)
+        try:
+            return patiently(act, self.patience, Unavailable)
+        except Unavailable as fault:
+            raise PipelineError(
+                f"{self.store.name(key)}: {fault}. Gave up after {self.patience:g} s; run it again."
+            ) from None
 
 
 def open_remote() -> Remote | None:

@@ -23,7 +23,7 @@ PART = 16 * 1024**2
 _BLOCK = 4 * 1024**2
 _PACKAGES = {"s3": "dvc-s3", "gs": "dvc-gs", "azure": "dvc-azure", "ssh": "dvc-ssh"}
 _S3_SETTINGS = {
-    "retries": {"total_max_attempts": 2, "mode": "standard"},
+    "retries": {"total_max_attempts": 1},  # `patiently` tries again
     "connect_timeout": 10,
     "max_pool_connections": 80,
     # Not every server of this API knows the checksums that are sent by default; ours is the MD5.

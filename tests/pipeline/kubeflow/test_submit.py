@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from urllib3.util import Retry
 
+from pipeline import patience
 from pipeline.__main__ import main
 from pipeline.graph.graph import read_graph
 from pipeline.kubeflow import cluster
@@ -249,7 +251,7 @@ class TestWaiting:
         assert "run run-0: CANCELED" in submit("--wait", code=2)
 
     def test_goes_on_through_an_outage(self, server, submit, monkeypatch) -> None:
-        monkeypatch.setattr(cluster, "POLLS_WITHOUT_ANSWER", 4)
+        monkeypatch.setattr(patience, "RETRY", Retry(total=None, backoff_factor=0.01))
         original = cluster.Cluster.wait
 
         def wait(self, identifier):
@@ -260,7 +262,7 @@ class TestWaiting:
         assert "SUCCEEDED" in submit("--wait")
 
     def test_ends_when_the_outage_does_not(self, server, submit, monkeypatch) -> None:
-        monkeypatch.setattr(cluster, "POLLS_WITHOUT_ANSWER", 2)
+        monkeypatch.setattr(cluster, "OUTAGE_SECONDS", 0.2)
         original = cluster.Cluster.wait
 
         def wait(self, identifier):

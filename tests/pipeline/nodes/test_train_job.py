@@ -22,9 +22,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from kubernetes.config.incluster_config import InClusterConfigLoader
+from urllib3.util import Retry
 
+from pipeline import patience
 from pipeline.__main__ import main
-from pipeline.nodes import kubernetes_api, launched_job
+from pipeline.nodes import kubernetes_api, launched_job, pod_logs
 from pipeline.nodes.train_job import add_arguments
 from pipeline.nodes.train_job_manifest import DIGEST, Command, Nodes, equal, train_job
 from tests.pipeline.kubernetes_server import JOBSET_LABEL, SCHEMA, TOKEN, KubernetesServer, wait_for
@@ -52,8 +54,9 @@ def server():
 def launch(server, tmp_path, monkeypatch, capsys):
     """Run the command in this process; what it said never holds the token."""
     monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig(tmp_path / "kubeconfig")))
-    monkeypatch.setattr(kubernetes_api, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(kubernetes_api, "LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr(patience, "RETRY", Retry(total=None, backoff_factor=0.01, backoff_max=0.1))
+    monkeypatch.setattr(pod_logs, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(pod_logs, "LONGEST_PAUSE", 0.1)
     monkeypatch.setattr(launched_job, "_END_PATIENCE", 0.5)
     monkeypatch.chdir(tmp_path)
 
