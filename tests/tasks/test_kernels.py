@@ -8,6 +8,7 @@ from skimage import data
 
 from components.run.errors import InputError
 from components.tasks.deblur.kernels import blur, read_kernels
+from tests.bounded import bounded
 
 CAT = data.chelsea()[100:140, 100:161]
 KERNEL = np.random.default_rng(0).random((7, 9))
@@ -111,3 +112,10 @@ def test_a_file_cut_short_at_any_byte_is_named_or_read_in_full(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"k\.mat: not found"):
         read_kernels(tmp_path / "k.mat")
+
+
+def test_a_bomb_is_refused_before_it_is_read(tmp_path):
+    savemat(tmp_path / "k.mat", {"k": KERNEL, "zeros": np.zeros(80 << 20, np.uint8)}, do_compression=True)
+    ended = bounded(read_kernels, tmp_path / "k.mat")
+    assert str(ended.error).startswith(f"{tmp_path / 'k.mat'}: refused as a bomb: unpacked, it has more than 100 times")
+    assert ended.memory < 50 << 20

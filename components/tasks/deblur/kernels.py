@@ -2,7 +2,7 @@
 
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -10,11 +10,15 @@ from numpy.typing import NDArray
 
 from components.images.files import read_image
 from components.run.errors import InputError
+from components.run.limits import RATIO, BombError, allowed_bytes
 
 Kernel = NDArray[np.float64]
 """`h w`: how the light of one point spreads; its values are not negative, their sum is 1."""
 
 LARGEST_SIDE = 256
+
+_MAT_HEADER, _MAT_PACKED = 128, 15  # MAT-File Format (MathWorks), level 5
+_BLOCK = 1 << 20
 
 
 def read_kernels(path: Path) -> list[Kernel]:
@@ -59,15 +63,36 @@ def _load(path: Path) -> dict[str, Any]:
     from scipy.io.matlab import MatReadError  # noqa: PLC0415
 
     try:
+        _refuse_bomb(path)
         values: dict[str, Any] = loadmat(path)
+    except BombError as error:
+        raise InputError(f"{path}: refused as a bomb: {error}. Fetch it again, or choose another source.") from None
     except NotImplementedError:
         raise InputError(
             f"{path}: is a MATLAB file of version 7.3 (HDF5), which can't be read here. Save it in MATLAB with "
             "`save(..., '-v7')`, or write each kernel as a gray PNG."
         ) from None
-    except (MatReadError, OSError, ValueError, TypeError, LookupError, EOFError, zlib.error) as error:
+    except (MatReadError, OSError, ValueError, TypeError, LookupError, EOFError, MemoryError, zlib.error) as error:
         raise InputError(f"{path}: is not a MATLAB file, or is damaged ({error}). Fetch it again.") from None
     return values
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Unpack a MATLAB file without keeping anything: each variable is a kind, a length and, if packed, a zlib stream."""
+    content, left = path.read_bytes(), allowed_bytes(path)
+    order: Literal["little", "big"] = "little" if content[126:128] == b"IM" else "big"
+    place = _MAT_HEADER
+    while place + 8 <= len(content):
+        kind, length = (int.from_bytes(content[place + at : place + at + 4], order) for at in (0, 4))
+        place += 8
+        packed = zlib.decompressobj() if kind == _MAT_PACKED else None
+        rest = content[place : place + length]
+        while packed and rest and not packed.eof:
+            left -= len(packed.decompress(rest, _BLOCK))
+            rest = packed.unconsumed_tail
+            if left < 0:
+                raise BombError(f"unpacked, it has more than {RATIO} times its size")
+        place += length
 
 
 def _arrays(value: Any, where: str) -> list[NDArray[Any]]:
