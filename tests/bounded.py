@@ -9,6 +9,7 @@ from typing import NamedTuple
 from components.telemetry.memory import own_peak
 
 ROOM = 2 << 30
+LONGEST = 100
 
 
 class Ended(NamedTuple):
@@ -20,14 +21,17 @@ class Ended(NamedTuple):
 
 
 def bounded(act, *arguments) -> Ended:
-    """Call `act` in a fork of this process, which may take 2 GiB more than this one has."""
+    """Call `act` in a fork of this process, which may take 2 GiB more than this one has, and 100 seconds."""
     receiver, sender = get_context("fork").Pipe(duplex=False)
     child = get_context("fork").Process(target=_measure, args=(sender, act, arguments))
     child.start()
     sender.close()
     try:
-        return Ended(*receiver.recv())
+        if receiver.poll(LONGEST):
+            return Ended(*receiver.recv())
+        return Ended(TimeoutError(f"not done after {LONGEST} seconds"), LONGEST, 0)
     finally:
+        child.kill()
         child.join()
 
 

@@ -1,10 +1,11 @@
 """Every section of params.yaml against the others: what one names, another must define."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from components.checking.sections import Project
-from components.images.datasets import Collection
-from components.run.errors import unknown_name
+from components.fetching.sources import stored_name
+from components.images.datasets import Collection, Source
+from components.run.errors import InputError, unknown_name
 from components.run.params import PARAMS_FILE
 from components.train_ensemble import MAIN
 
@@ -43,6 +44,7 @@ def missing_entries(project: Project) -> Iterator[str]:
 def misfits(project: Project) -> Iterator[str]:
     """Names that are defined, but not where the run looks for them."""
     run = project.run
+    yield from _urls(project.sections["sources"])
     for task in run.tasks:
         collection: Collection = project.entry("collections", task)
         yield from _checkpoints(project, task, collection)
@@ -88,6 +90,15 @@ def _checkpoints(project: Project, task: str, collection: Collection) -> Iterato
     fetched.update(collection.kernels)
     for file in choice.arguments.get("kernels", ()):
         yield from _sources(f"tasks.{task}.kernels", file, fetched, f"collections.{task}.kernels")
+
+
+def _urls(sources: Mapping[str, Source]) -> Iterator[str]:
+    for name, source in sources.items():
+        for index, file in enumerate(source.files):
+            try:
+                stored_name(file)
+            except InputError as error:
+                yield f"{PARAMS_FILE}: sources.{name}.files.{index}: {error}"
 
 
 def _sources(place: str, file: str, fetched: Iterable[str], section: str) -> Iterator[str]:

@@ -69,6 +69,12 @@ WRONG = {
         (("run", "members"), [], "run.members: missing; the methods of run.methods.ensemble (mtkd) need further"),
         (("run", "methods", "teacher"), ["scrath"], "methods: unknown name 'scrath'. Did you mean 'scratch'?"),
         (("datasets", "set5", "source"), "set6", "datasets.set5.source: unknown name 'set6'. Did you mean 'set5'?"),
+        (("sources", "set5", "files"), [{"url": "/a.zip"}], "sources.set5.files.0: /a.zip: no url; for a file on this"),
+        (
+            ("sources", "set5", "files"),
+            [{"url": "htp://h/a"}],
+            "sources.set5.files.0: scheme of htp://h/a: unknown",
+        ),
         (("collections", "sr", "test"), ["set6"], "collections.sr.test: unknown name 'set6'. Did you mean 'set5'?"),
         (("collections", "sr", "checkpoints"), ["rcan"], "collections.sr.checkpoints: unknown name 'rcan'."),
         (("teachers", "sr", "expected", "dataset"), "set5", "teachers.sr.expected.dataset: unknown name 'set5'."),

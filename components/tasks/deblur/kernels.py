@@ -78,7 +78,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _refuse_bomb(path: Path) -> None:
-    """Unpack a MATLAB file without keeping anything: each variable is a kind, a length and, if packed, a zlib stream."""
+    """Unpack a MATLAB file without keeping it: each variable is a kind, a length and, if packed, a zlib stream."""
     content, left = path.read_bytes(), allowed_bytes(path)
     order: Literal["little", "big"] = "little" if content[126:128] == b"IM" else "big"
     place = _MAT_HEADER
