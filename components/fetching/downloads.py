@@ -12,7 +12,8 @@ from typing import IO
 from urllib3.exceptions import MaxRetryError
 from urllib3.util import Retry
 
-from components.fetching.servers import Answer, Ask, Interrupted, in_time
+from components.fetching.deadline import in_time
+from components.fetching.servers import Answer, Ask, Interrupted
 from components.images.datasets import shown
 from components.run.errors import InputError
 from components.telemetry.progress import Progress

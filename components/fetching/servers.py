@@ -1,13 +1,10 @@
 """Ask a server for a file's bytes from an offset on: over HTTP, or from S3 storage."""
 
-import queue
 import re
 import ssl
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -70,63 +67,6 @@ class Interrupted(Exception):  # noqa: N818 -- not an error yet: the next try ma
     def __init__(self, reason: str, wait: float | None = None, changed: bool = False) -> None:
         super().__init__(reason)
         self.wait, self.changed = wait, changed
-
-
-@contextmanager
-def in_time(ask: Ask, url: str, offset: int, version: str) -> Iterator[Answer]:
-    """Ask in a thread, so that whatever a server does, in its headers too, a deadline ends it.
-
-    The thread of a server that was left ends with its next block, or with this process.
-
-    Raises:
-        Interrupted: no answer within SILENCE_SECONDS, or less than a piece in as long; and what `ask` raises.
-    """
-    received: _Received = queue.Queue(maxsize=64)
-    left = threading.Event()
-
-    def receive() -> None:
-        try:
-            with ask(url, offset, version) as answer:
-                received.put(answer)
-                for block in answer.blocks:
-                    received.put(block)
-                    if left.is_set():
-                        return
-            received.put(None)
-        except Exception as error:  # noqa: BLE001 -- raised where it is received
-            received.put(error)
-
-    threading.Thread(target=receive, daemon=True, name=f"ask {shown(url)}").start()
-    try:
-        answer = _next(received, time.monotonic() + SILENCE_SECONDS)
-        yield replace(answer, blocks=_blocks(received))
-    finally:
-        left.set()
-        with suppress(queue.Empty):  # the thread may be waiting for room
-            while True:
-                received.get_nowait()
-
-
-_Received = queue.Queue[Answer | bytes | Exception | None]
-
-
-def _next(received: _Received, deadline: float) -> Any:
-    try:
-        found = received.get(timeout=max(deadline - time.monotonic(), 0))
-    except queue.Empty:
-        raise Interrupted(f"less than {PIECE} bytes came within {SILENCE_SECONDS:g} seconds") from None
-    if isinstance(found, Exception):
-        raise found
-    return found
-
-
-def _blocks(received: _Received) -> Iterator[bytes]:
-    count, deadline = 0, time.monotonic() + SILENCE_SECONDS
-    while block := _next(received, deadline):
-        count += len(block)
-        if count >= PIECE:
-            count, deadline = 0, time.monotonic() + SILENCE_SECONDS
-        yield block
 
 
 @contextmanager

@@ -179,7 +179,6 @@ def storage(moto, monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
@@ -283,7 +282,6 @@ def test_s3_notices_another_object_where_the_storage_ignores_versions(server, mo
 @pytest.mark.usefixtures("storage")
 def test_s3_trouble_that_may_pass_is_told_apart_and_asked_once(server, monkeypatch, status):
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-    monkeypatch.delenv("AWS_MAX_ATTEMPTS")
     server.script.extend([Fault(status=status, headers={"Retry-After": "7"})] * 9)
     with pytest.raises(Interrupted, match=f"the storage answered {status}") as trouble:
         answer(ask_s3, "s3://sets/a.bin")
