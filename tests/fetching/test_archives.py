@@ -382,7 +382,7 @@ BOMBS = {
     "headers without end": (many_headers, "the headers of its member at byte"),
     "a step back": (going_back, "a damaged archive .a size below 0|the headers of its member"),
     "bytes after the end": (bytes_after_the_end, "a damaged archive .more than .* bytes, the last of them after"),
-    "bzip2 in a zip": (bzip2_in_a_zip, "'a.png' is compressed in a way that can't be read here .bzip2.; pack it"),
+    "bzip2 in a zip": (bzip2_in_a_zip, "'a.png' is compressed in a way that can't be read here .method 12.; pack it"),
     "overlapping members": (overlapping_members, "'b.png' is made of the same bytes as another: a bomb"),
 }
 
