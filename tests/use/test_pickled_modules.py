@@ -84,7 +84,7 @@ class TestTensors:
             path.write_bytes(whole[:length])
             with pytest.raises(InputError, match=r"broken\.pt: not readable as a file of torch\.save"):
                 pickled_tensors(path)
-        for place in range(0, min(len(whole), 12000), 61):
+        for place in range(0, min(len(whole), 12000), 97):
             path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
             try:
                 pickled_tensors(path)
