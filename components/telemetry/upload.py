@@ -16,10 +16,10 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from components.run.secrets import without_secrets
 from components.telemetry.follow import AwayError, shown
 from components.telemetry.journal import FILES, Event, Journal, Sent
 from components.telemetry.registry import register
-from components.telemetry.secrets import without_secrets
 
 JOURNAL = "tracking.journal"
 PIPELINE = "pipeline.key"

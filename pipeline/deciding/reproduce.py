@@ -15,6 +15,7 @@ from dvc.stage.loader import StageLoader
 from pipeline.deciding.run_cache import RunCache, cache_key
 from pipeline.graph.graph import named
 from pipeline.messages import PipelineError
+from pipeline.project import without_secrets
 from pipeline.storage.cache_objects import roots
 from pipeline.storage.remote import Remote
 
@@ -78,7 +79,7 @@ def reasons(stage: Any, upstream: Sequence[Any]) -> list[str]:
     for params in (dependency for dependency in stage.deps if dependency not in files):
         old, new = params.hash_info.value or {}, params.read_params()
         for key in params.params or sorted({*old, *new}):
-            found += (f"param {line}" for line in _differences(key, old.get(key), new.get(key)))
+            found += (without_secrets(f"param {line}") for line in _differences(key, old.get(key), new.get(key)))
     if changed := [file.def_path for file in files if _changed(file, upstream)]:
         found.append(f"changed: {', '.join(changed)}")
     return [*found, *new_outs] or ["DVC says that it changed"]

@@ -22,6 +22,7 @@ from urllib3.exceptions import HTTPError
 
 from pipeline.kubeflow.run_request import RunRequest
 from pipeline.messages import PipelineError
+from pipeline.project import without_secrets
 
 POLL_SECONDS = 10.0
 POLLS_WITHOUT_ANSWER = 30
@@ -158,8 +159,7 @@ class Cluster:
         text = body.decode(errors="replace") if isinstance(body, bytes) else str(body)
         with contextlib.suppress(ValueError, AttributeError):
             text = str(json.loads(text).get("message", text))
-        if self.token:
-            text = text.replace(self.token, "***")
+        text = without_secrets(text)
         hints = {
             401: "it does not accept the token in KFP_TOKEN" if self.token else "it asks for a token: set KFP_TOKEN",
             403: f"namespace {self.namespace or '(none)'!r} is not open to this user: see KFP_NAMESPACE and KFP_TOKEN",

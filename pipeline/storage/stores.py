@@ -13,7 +13,8 @@ from dvc.fs import RemoteMissingDepsError, get_cloud_fs
 from dvc_objects.fs.base import ObjectFileSystem
 from dvc_objects.fs.utils import as_atomic
 
-from pipeline.messages import PipelineError, without_credentials
+from pipeline.messages import PipelineError
+from pipeline.project import without_secrets
 from pipeline.storage.faults import Missing, Unavailable, told
 from pipeline.storage.remote_url import VARIABLE
 
@@ -57,7 +58,7 @@ class Store:
             raise PipelineError(
                 f"{VARIABLE}: {scheme}: expected s3://BUCKET/PREFIX or a folder's path; known: {kinds}."
             )
-        self.url, self.host = without_credentials(url).rstrip("/"), ""
+        self.url, self.host = without_secrets(url).rstrip("/"), ""
         try:
             kind, config, self.root = get_cloud_fs({}, url=url if scheme else os.path.normpath(url))
             self.dvc: Any = kind(**config)
@@ -137,7 +138,24 @@ class Store:
 
 def partial_of(path: Path) -> Path:
     """A name beside `path` that no other process takes, on no other machine."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    return path.with_name(f".{uuid.uuid4().hex}.partial")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file, and the folders above it, so that a fault leaves what stood there; a device is written to."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    partial = partial_of(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # a full disk's error names no file
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def md5_of(path: Path) -> str:

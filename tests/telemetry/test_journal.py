@@ -14,11 +14,11 @@ from dvc_objects.fs.local import LocalFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.run.secrets import without_secrets
 from components.telemetry import context
 from components.telemetry.hashes import dvc_md5, locked_inputs, size_of
 from components.telemetry.journal import EVENTS, Journal, Sent, Writer, journals_in
 from components.telemetry.registry import stored_at
-from components.telemetry.secrets import without_secrets
 from components.telemetry.settings import read_settings
 
 ROOT = Path(__file__).parents[2]
