@@ -218,6 +218,8 @@ def _misread(given: Any, found: Any, key: str) -> Iterator[str]:
     elif isinstance(found, int | float):
         if isinstance(given, bool) and not isinstance(found, bool):
             yield f"{key}: expected a number, not {str(given).lower()}."
+        elif isinstance(given, str) and not isinstance(found, bool):
+            yield f"{key}: expected a number, not the text {given!r}; write it without quotes."
         elif isinstance(found, bool) and not isinstance(given, bool | str):
             yield f"{key}: expected true or false, not {given!r}."
         elif not math.isfinite(found) or abs(found) >= _TOO_LARGE:
@@ -250,7 +252,8 @@ def _explain(error: ValidationError, kind: Any, where: str) -> str:
         elif isinstance(cause := fault.get("ctx", {}).get("error"), InputError):
             lines += [key + (line if line.startswith(":") else f".{line}") for line in str(cause).splitlines()]
         else:
-            lines.append(f"{key}: {fault['msg'].removeprefix('Value error, ')}; found {fault['input']!r}.")
+            quotes = " Put quotes around a text." if fault["type"] == "string_type" else ""
+            lines.append(f"{key}: {fault['msg'].removeprefix('Value error, ')}; found {fault['input']!r}.{quotes}")
     return "\n".join(lines)
 
 

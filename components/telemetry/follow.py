@@ -45,6 +45,10 @@ class AwayError(Exception):
     """The server accepts nothing at the moment; the message continues after its address."""
 
 
+class UnusableError(AwayError):
+    """The server accepts nothing until its user has changed something; the message continues after its address."""
+
+
 class Sender(Protocol):
     """Sends a journal to a server."""
 

@@ -109,7 +109,7 @@ def _nothing(revision: str, absent: set[str], remote: Remote | None) -> str:
     if not absent:
         return f"{revision}: dvc.yaml has no metrics there, so there is nothing to compare."
     named = ", ".join(sorted(absent)[:3]) + (", ..." if len(absent) > 3 else "")
-    place = remote.store.name("").rstrip("/") if remote else "a remote"
+    place = f"{remote.store.url}{remote.store.host}" if remote else "a remote"
     advice = f"Check that {VARIABLE} is where they were pushed to" if remote else f"Set {VARIABLE} to the remote"
     return (
         f"{revision}: its metrics are neither in DVC's cache nor in {place} ({named}). {advice}; where the scores were "

@@ -16,13 +16,12 @@ from dvc_objects.fs.utils import as_atomic
 from pipeline.messages import PipelineError
 from pipeline.project import without_secrets
 from pipeline.storage.faults import Missing, Unavailable, told
-from pipeline.storage.remote_url import VARIABLE
+from pipeline.storage.remote_url import PACKAGES, VARIABLE
 
 PART = 16 * 1024**2
 """Bytes in a part of an upload in several parts; what is smaller than two of them is uploaded in one."""
 
 _BLOCK = 4 * 1024**2
-_PACKAGES = {"s3": "dvc-s3", "gs": "dvc-gs", "azure": "dvc-azure", "ssh": "dvc-ssh"}
 _S3_SETTINGS = {
     "retries": {"total_max_attempts": 2, "mode": "standard"},
     "connect_timeout": 10,
@@ -45,26 +44,21 @@ class Store:
     """Objects by key. Transfers raise `Unavailable`, `Missing`, or a `PipelineError` that no other try would mend."""
 
     def __init__(self, url: str) -> None:
-        """Take the URL, or the path of a folder, which is made when the first object is put.
+        """Take what `remote_url` gives: a URL, or the path of a folder, which is made when the first object is put.
 
         Endpoint, region and keys come from the environment alone.
 
         Raises:
-            PipelineError: a URL of another kind, or one whose package is not installed.
+            PipelineError: DVC's package for this kind of URL is not installed, or the place can't be reached.
         """
         scheme = urlsplit(url).scheme if "://" in url else ""
-        if "://" in url and (scheme not in _PACKAGES or not urlsplit(url).netloc):
-            kinds = ", ".join(f"{one}://" for one in _PACKAGES)
-            raise PipelineError(
-                f"{VARIABLE}: {scheme}: expected s3://BUCKET/PREFIX or a folder's path; known: {kinds}."
-            )
         self.url, self.host = without_secrets(url).rstrip("/"), ""
         try:
             kind, config, self.root = get_cloud_fs({}, url=url if scheme else os.path.normpath(url))
             self.dvc: Any = kind(**config)
         except (ImportError, RemoteMissingDepsError):
             raise PipelineError(
-                f"{VARIABLE}: {scheme}:// needs the package {_PACKAGES[scheme]}, which is not installed here."
+                f"{VARIABLE}: {scheme}:// needs the package {PACKAGES[scheme]}, which is not installed here."
             ) from None
         if scheme == "s3":
             settings = self.dvc.fs_args.get("config_kwargs", {}) | _S3_SETTINGS
@@ -143,6 +137,7 @@ def partial_of(path: Path) -> Path:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file, and the folders above it, so that a fault leaves what stood there; a device is written to."""
+    path = Path(os.path.realpath(path))  # a link stays one
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file():
         path.write_text(text, encoding="utf-8")

@@ -16,6 +16,7 @@ from pipeline.kubeflow import cluster
 from pipeline.kubeflow.compile import compiled
 from tests.pipeline.kubeflow.kubeflow_server import KubeflowServer
 from tests.pipeline.toy import PARAMS, STAGES, make_project, pipeline_command, write_project
+from tests.planted import REPOSITORIES, SECRET, is_in
 
 TOKEN = "planted-token-8ed2"
 IMAGE = "registry.local/image:1"
@@ -141,14 +142,56 @@ class TestRevision:
             (["--revision", "nosuch"], "--revision nosuch: no commit of this clone. Commit first, or `git fetch`."),
             (["--revision", "HEAD"], "this clone has no remote `origin`"),
             (["--repository", "https://example.org"], "--repository: say which --revision of it to run"),
-            (["--revision", "HEAD", "--repository", "https://u:p4ss@h/x"], "the URL holds a password"),
         ],
     )
     def test_is_checked_before_anything_is_sent(self, server, submit, flags, said) -> None:
-        printed = submit(*flags, code=2)
-        assert said in printed
-        assert "p4ss" not in printed
+        assert said in submit(*flags, code=2)
         assert server.requests == []
+
+
+class TestSecrets:
+    """Kubeflow stores a run's parameters, and shows them to whoever sees the run."""
+
+    @pytest.mark.parametrize("address", [*REPOSITORIES, f"user:{SECRET}@127.0.0.1:x.git"])
+    @pytest.mark.parametrize("given", ["--repository", "origin"])
+    def test_an_address_with_one_is_refused_with_the_way_to_give_it(self, given, address, server, submit, committed):
+        flags = ["--revision", "HEAD"] + (["--repository", address] if given == "--repository" else [])
+        git(committed, "remote", "add", "origin", address)
+        try:
+            printed = submit(*flags, code=2)
+        finally:
+            git(committed, "remote", "remove", "origin")
+        assert printed.startswith("error: --repository: holds a password or token, which Kubeflow would store: ")
+        assert "GIT_USERNAME and GIT_PASSWORD from the Secret restoration-distillation-git" in printed
+        assert printed.count("\n") == 1
+        assert not is_in(printed)
+        assert server.requests == []
+
+    @pytest.mark.parametrize("address", ["git@127.0.0.1:x.git", "ssh://git@127.0.0.1/x.git", "https://127.0.0.1/x.git"])
+    def test_an_address_without_one_reaches_the_cluster_as_it_is(self, address, server, submit):
+        submit("--revision", "HEAD", "--repository", address)
+        assert server.runs[0]["runtime_config"]["parameters"]["repository"] == address
+
+    @pytest.mark.parametrize(
+        ("flags", "said"),
+        [
+            (["--set", f"names=['https://user:{SECRET}@host/x', b]"], "--set: holds a password or token"),
+            (["--set", f"factor='https://host/x?token={SECRET}'"], "--set: holds a password or token"),
+            (["--image", f"https://user:{SECRET}@registry/image:1"], "--image: holds a password or token"),
+            (["--image", f"user:{SECRET}@registry/image:1"], "--image: holds a password or token"),
+            (["--set", "factor=value-of-a-variable"], "--set: holds a password or token"),
+        ],
+    )
+    def test_other_parameters_with_one_are_refused(self, flags, said, server, submit):
+        printed = submit(*flags, code=2, MY_TOKEN="value-of-a-variable")  # noqa: S106
+        assert said in printed
+        assert not is_in(printed)
+        assert server.requests == []
+
+    def test_the_address_of_the_cluster_is_printed_without_one(self, server, submit):
+        printed = submit(KFP_HOST=server.host.replace("://", f"://user:{SECRET}@"))
+        assert "run: run-0\nhttp://***@127.0.0.1:" in printed
+        assert not is_in(printed + json.dumps(server.runs))
 
 
 class TestMistakes:
