@@ -129,8 +129,8 @@ def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     if old := [name for name in values if name in RENAMED]:
         # Nothing would read it, and the intended value would be ignored.
         raise InputError("\n".join(now_called(f"{path}: {name}", name) for name in old))
-    if faults := [fault for name, value in values.items() for fault in misread(value, f"{path}: {name}")]:
-        raise InputError("\n".join(faults))
+    if faults := list(misread(values, str(path))):
+        raise InputError("\n".join(fault.replace(f"{path}.", f"{path}: ", 1) for fault in faults))
     return values
 
 

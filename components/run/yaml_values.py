@@ -50,7 +50,7 @@ def misread(values: Any, where: str) -> Iterator[str]:
     if isinstance(values, Mapping):
         for key, value in values.items():
             if not isinstance(key, str):
-                yield f"{where}: YAML takes a key for {_kind(key)}, {key!r}; put quotes around it."
+                yield f"{where}: YAML takes a key for {_kind(key)}, {str(key)!r}; put quotes around it."
             yield from misread(value, f"{where}.{key}")
     elif isinstance(values, list):
         for index, value in enumerate(values):
