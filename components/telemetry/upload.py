@@ -58,8 +58,10 @@ class MlflowSender:
         """
         try:
             self._send(journal, journal.sent(shown(self.server)), alive=journal.alive)
-        except GoneError:  # somebody deleted the run: it is created again next time
+        except GoneError:  # somebody deleted the run: it is begun anew
+            self._parents.clear()
             journal.note(Sent(shown(self.server)))
+            self._send(journal, journal.sent(shown(self.server)), alive=journal.alive)
 
     def _send(self, journal: Journal, sent: Sent, *, alive: bool) -> None:
         if sent.run:
@@ -233,12 +235,12 @@ class MlflowSender:
             return _asked(call)
         except RefusedError as error:
             if error.status == 404:
-                raise GoneError from error
+                raise GoneError("has deleted the run") from error
             _LOG.warning("tracking: %s refuses: %s", shown(self.server), error)
             return None
 
 
-class GoneError(Exception):
+class GoneError(AwayError):
     """The server no longer has this run, or has it among those deleted."""
 
 

@@ -96,7 +96,7 @@ def fetch_commit(repository: str, revision: str, directory: Path) -> tuple[Git, 
     Raises:
         PipelineError: the repository can't be read, or has no such revision.
     """
-    subprocess.run(["git", "init", "--quiet", "--bare", str(directory)], check=True, capture_output=True)
+    Git(directory).run("init", "--quiet", "--bare")
     git = Git(directory, _trusting(repository, directory / "settings"))
     try:
         git.run("fetch", "--quiet", *_SHALLOW, "--end-of-options", repository, revision)
@@ -135,6 +135,5 @@ def _trusting(repository: str, settings: Path) -> Path | None:
     own = [os.environ.get("GIT_CONFIG_GLOBAL", ""), str(home / ".config" / "git" / "config"), str(home / ".gitconfig")]
     for key, values in {"include.path": own, "safe.directory": [repository, f"{repository}/.git"]}.items():
         for value in filter(None, values):
-            words = ["git", "config", "--file", str(settings), "--add", key, str(Path(value).absolute())]
-            subprocess.run(words, check=True, capture_output=True)
+            Git(settings.parent).run("config", "--file", str(settings), "--add", key, str(Path(value).absolute()))
     return settings

@@ -175,7 +175,7 @@ class TestSecrets:
     @pytest.mark.parametrize(
         ("flags", "said"),
         [
-            (["--set", f"names=['https://user:{SECRET}@host/x', b]"], "--set: holds a password or token"),
+            (["--set", f"factor='https://user:{SECRET}@host/x'"], "--set: holds a password or token"),
             (["--set", f"factor='https://host/x?token={SECRET}'"], "--set: holds a password or token"),
             (["--image", f"https://user:{SECRET}@registry/image:1"], "--image: holds a password or token"),
             (["--image", f"user:{SECRET}@registry/image:1"], "--image: holds a password or token"),
