@@ -188,6 +188,12 @@ class TestSecrets:
         assert not is_in(printed)
         assert server.requests == []
 
+    def test_nothing_that_is_sent_has_one_of_the_environment(self, server, submit):
+        names = ("AWS_SECRET_ACCESS_KEY", "GIT_PASSWORD", "KFP_TOKEN", "MLFLOW_TRACKING_PASSWORD", "AWS_SESSION_TOKEN")
+        addresses = {"MLFLOW_TRACKING_URI": REPOSITORIES[0], "DVC_REMOTE_URL": f"ssh://git:{SECRET}@host/x"}
+        printed = submit(**dict.fromkeys(names, SECRET), **addresses)
+        assert not is_in(printed + json.dumps(server.runs))
+
     def test_the_address_of_the_cluster_is_printed_without_one(self, server, submit):
         printed = submit(KFP_HOST=server.host.replace("://", f"://user:{SECRET}@"))
         assert "run: run-0\nhttp://***@127.0.0.1:" in printed

@@ -6,10 +6,12 @@ import socket
 
 import pytest
 
+from pipeline.__main__ import main
 from pipeline.results.metrics import Comparison
 from pipeline.results.score_comment import comment
 from tests.pipeline.refusals import refusal
 from tests.pipeline.runnable import Project, params_with
+from tests.planted import REPOSITORIES, is_in
 
 pytest_plugins = ["tests.pipeline.fixtures"]
 
@@ -147,6 +149,18 @@ def test_what_is_wrong_with_the_projects_own_remote_is_told(clone, monkeypatch, 
         said = refusal(["compare", "main"], capsys)
         assert told in said
         assert "`dvc remote list`" in said
+
+
+def test_params_are_told_without_secrets(changed, monkeypatch, capsys):
+    monkeypatch.chdir(changed.folder)
+    monkeypatch.setenv("WORKSPACE_ROOT", str(changed.workspaces))
+    monkeypatch.delenv("DVC_REMOTE_URL", raising=False)
+    params_with(changed.folder, "alpha: 0.75", f"alpha: {REPOSITORIES[0]}")
+    for words in (["compare", "main"], ["plan"]):
+        assert main(words) == 0
+        told = capsys.readouterr().out
+        assert "https://***@127.0.0.1:9/x.git" in told
+        assert not is_in(told)
 
 
 def test_a_comment_that_can_not_be_written_is_one_line_that_names_the_file(changed, monkeypatch, capsys):
