@@ -50,6 +50,10 @@ class Cluster:
     def check(self) -> None:
         """Ask whether the API answers, accepts the token, and wants a namespace."""
         certificates = os.environ.get("SSL_CERT_FILE")
+        if certificates and not Path(certificates).is_file():
+            raise PipelineError(
+                f"SSL_CERT_FILE: {certificates}: no such file; write that of the authorities, or unset it."
+            )
         with requests.Session() as session:
             session.trust_env = False  # otherwise a password in ~/.netrc would replace the token
             session.headers.update({"Authorization": f"Bearer {self.token}"} if self.token else {})

@@ -4,6 +4,8 @@ import hashlib
 import os
 import uuid
 from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,7 +111,7 @@ class Store:
     def put(self, key: str, path: Path, md5: str) -> None:
         """Store a file with a known MD5 (32 hex digits), under its name once it is whole."""
         target = self._path(key)
-        with told(self.name(key), path):
+        with self._writing(key, path):
             if not isinstance(self.dvc, ObjectFileSystem):
                 with as_atomic(self.dvc, target, create_parents=True) as partial, path.open("rb") as file:
                     self.dvc.upload_fobj(file, partial)
@@ -118,6 +120,14 @@ class Store:
                 self.fs.put_file(str(path), target, chunksize=PART, ContentMD5=sum_of_one)
             else:
                 self.fs.put_file(str(path), target)
+
+    @contextmanager
+    def _writing(self, key: str, path: Path) -> Iterator[None]:
+        try:
+            with told(self.name(key), path):
+                yield
+        except Missing:
+            raise PipelineError(f"{self.name(key)}: nothing can be stored there. Check {VARIABLE}.") from None
 
     def keys(self, prefix: str) -> list[str]:
         """Keys of the objects below a prefix, the oldest first."""

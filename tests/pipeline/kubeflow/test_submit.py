@@ -247,6 +247,10 @@ class TestCluster:
     def test_with_a_wrong_address_is_told(self, submit, host) -> None:
         assert f"error: {host}" in submit(code=2, KFP_HOST=host)
 
+    def test_whose_authorities_are_in_no_file_is_told(self, submit, tmp_path) -> None:
+        for name in (tmp_path, tmp_path / "none"):
+            assert f"SSL_CERT_FILE: {name}: no such file" in submit(code=2, SSL_CERT_FILE=str(name))
+
     def test_that_asks_for_a_token_is_told(self, server, submit) -> None:
         server.token = "another"
         assert "it asks for a token: set KFP_TOKEN. (HTTP 401" in submit(code=2)

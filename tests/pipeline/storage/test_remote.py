@@ -308,6 +308,16 @@ OTHER_REMOTES = (
     *("ftp://bucket", f"https://user:{SECRET}@host/x", f"https://host/x?token={SECRET}", "s3:/bucket", "s3:///prefix"),
     *("s3://", "s3:bucket", "S3://bucket", "gs:/bucket", f"user:{SECRET}@host:/x", "user@host:x"),
 )
+
+
+def test_a_folder_that_can_not_take_an_object_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file/below", "/proc/x", "/dev/null"):
+        site = Site(tmp_path, Remote(Store(str(place))))
+        site.remote.patience = 0.0
+        assert f"{place}/" in failing(lambda site=site: site.remote.push([site.made()]))
+
+
 LOCK = "schema: '2.0'\nstages:\n  fetch@sr:\n    cmd: x\n"
 COMMANDS = (["plan"], ["compare"], ["task", "--stage", "fetch@sr"], ["publish", "--upstream", "lock"])
 
