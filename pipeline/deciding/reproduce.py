@@ -79,7 +79,7 @@ def reasons(stage: Any, upstream: Sequence[Any]) -> list[str]:
     for params in (dependency for dependency in stage.deps if dependency not in files):
         old, new = params.hash_info.value or {}, params.read_params()
         for key in params.params or sorted({*old, *new}):
-            found += (without_secrets(f"param {line}") for line in _differences(key, old.get(key), new.get(key)))
+            found += (f"param {line}" for line in _differences(key, old.get(key), new.get(key)))
     if changed := [file.def_path for file in files if _changed(file, upstream)]:
         found.append(f"changed: {', '.join(changed)}")
     return [*found, *new_outs] or ["DVC says that it changed"]
@@ -94,7 +94,7 @@ def _differences(key: str, old: Any, new: Any) -> Iterator[str]:
 
 
 def _short(value: Any) -> str:
-    text = "none" if value is None else str(value)
+    text = "none" if value is None else without_secrets(str(value))  # a secret that is cut short is not found
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 

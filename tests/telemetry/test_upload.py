@@ -231,8 +231,9 @@ class TestDeleted:
         stage.trained(range(4, 6)).ended()
         send_all(tmp_path, make_sender())
         send_all(tmp_path, make_sender())
-        ((child,),) = runs()[1:]
-        history = client.get_metric_history(child.info.run_id, "train/total")
+        nested = runs()[1]
+        assert len(nested) == 1
+        history = client.get_metric_history(nested[0].info.run_id, "train/total")
         assert [one.step for one in history] == [1, 2, 3, 4, 5]
 
     def test_an_injected_run_is_left_aside(self, tmp_path, make_sender, client, experiment, runs):
