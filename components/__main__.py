@@ -4,6 +4,9 @@ import argparse
 import importlib
 import os
 import sys
+import traceback
+
+from components.run.secrets import without_secrets
 
 # What the step does.
 STEPS = {
@@ -42,7 +45,10 @@ def main() -> None:
     # threads is 14 to 40 times slower as soon as another one runs beside it; short loops cost nothing when it runs
     # alone.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    importlib.import_module(f"components.{step}").main(sys.argv[2:])
+    try:
+        importlib.import_module(f"components.{step}").main(sys.argv[2:])
+    except Exception:  # noqa: BLE001 -- a fault of the program ends with its traceback, without secrets
+        sys.exit(without_secrets(traceback.format_exc()))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 import argparse
 import importlib
 import sys
+import traceback
 from collections.abc import Sequence
 
 from pipeline.messages import PipelineError
+from pipeline.project import without_secrets
 
 # Module of this package and what the command does.
 COMMANDS = {
@@ -37,13 +39,38 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _messages(error: Exception) -> list[str] | None:
+# What to do about an error of a library, by its top package: its own words say what is wrong, the last line what to do.
+_ADVICE = {
+    "dvc": "",
+    "dvc_data": "",
+    "dvc_objects": "",
+    "scmrepo": "",
+    "sqlite3": "Another process may hold DVC's database in .dvc/tmp, or its disk is full; run it again.",
+    "botocore": "Check AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+    "aiohttp": "Check DVC_REMOTE_URL and AWS_ENDPOINT_URL.",
+    "kubernetes": "Check the cluster that kubectl's settings name, and what this account may do there.",
+    "kfp": "Check the image, the stages' `meta`, and what KFP_HOST names.",
+    "kfp_server_api": "Check KFP_HOST, KFP_NAMESPACE and KFP_TOKEN.",
+    "docker": "Check that the Docker engine of DOCKER_HOST runs.",
+    "requests": "Check the address, and the network.",
+    "urllib3": "Check the address, and the network.",
+}
+
+
+def _message(error: Exception) -> str | None:
     """What to tell the user, or None if the program itself is at fault."""
-    dvc = sys.modules.get("dvc.exceptions")
     if isinstance(error, PipelineError):
-        return str(error).splitlines()
-    if dvc and isinstance(error, dvc.DvcException):
-        return [": ".join(" ".join(str(part).split()) for part in (error, error.__cause__) if part)]
+        return str(error)
+    for package in (kind.__module__.partition(".")[0] for kind in type(error).__mro__):
+        if package in _ADVICE:
+            parts = (" ".join(str(part).split()) for part in (error, error.__cause__) if part)
+            text = ": ".join(filter(None, parts)) or type(error).__name__
+            return f"{text.rstrip('.')}. {_ADVICE[package]}" if _ADVICE[package] else text
+    if isinstance(error, OSError):
+        return (
+            f"{error.filename or 'reading or writing'}: {error.strerror or error}. Check that the path is right, that "
+            "you may read and write there, and that its disk has room."
+        )
     return None
 
 
@@ -54,7 +81,7 @@ def main(words: Sequence[str]) -> int:
         words: the command line after `python -m pipeline`.
 
     Returns:
-        The exit code: 2 for errors that the user can fix, 130 after Ctrl-C.
+        The exit code: 2 for errors that the user can fix, 1 for faults of the program, 130 after Ctrl-C.
     """
     command = _parser().parse_args(words[:1]).command
     name, text = COMMANDS[command]
@@ -66,12 +93,14 @@ def main(words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
-    except Exception as error:
-        messages = _messages(error)
-        if messages is None:
-            raise
+    except Exception as error:  # noqa: BLE001 -- a fault of the program ends with its traceback, without secrets
+        message = _message(error)
+        if message is None:
+            sys.stderr.write(without_secrets(traceback.format_exc()))
+            return 1
         # An indented line belongs to the line above it, such as the end of a log.
-        sys.stderr.writelines(f"{'' if message.startswith('  ') else 'error: '}{message}\n" for message in messages)
+        lines = without_secrets(message).splitlines()
+        sys.stderr.writelines(f"{'' if line.startswith('  ') else 'error: '}{line}\n" for line in lines)
         return 2
     return 0
 

@@ -1,11 +1,8 @@
 """What the commands tell people: errors that they can fix, lines in order with a stage's own, lines of logs."""
 
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-
-_CREDENTIALS = re.compile(r"(?<=://)[^\s/@]+@")
 
 
 class PipelineError(Exception):
@@ -19,11 +16,6 @@ def say(line: str) -> None:
     """Write one line to the standard output, at once: a stage's own process writes there too."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
-
-
-def without_credentials(text: str) -> str:
-    """`text` with the user and password of every URL in it left out."""
-    return _CREDENTIALS.sub("", text)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

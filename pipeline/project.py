@@ -1,8 +1,8 @@
 """All that pipeline/ knows about this project's own steps; everything else it reads from dvc.yaml.
 
-How a step checks its command line, which step makes a page and with which flags, where runs leave measurements and
-what they keep for the next one, and which numbers of a metrics file are scores. A project with other steps changes only
-this file of pipeline/.
+How secrets are kept out of messages, how a step checks its command line, which step makes a page and with which flags,
+where runs leave measurements and what they keep for the next one, and which numbers of a metrics file are scores. A
+project with other steps changes only this file of pipeline/.
 """
 
 import hashlib
@@ -22,6 +22,20 @@ from pipeline.messages import PipelineError
 Number = int | float
 Numbers = Mapping[str, Number]
 """The numbers of a metrics file by key, `a.b.c`."""
+
+
+# What the environment says, and is kept out of every message.
+
+
+def endpoint_fault() -> str | None:
+    """What is wrong with AWS_ENDPOINT_URL, by which steps and DVC find an S3 server; None if nothing is."""
+    fault: str | None = importlib.import_module("components.run.addresses").endpoint_fault()
+    return fault
+
+
+def without_secrets(text: str) -> str:
+    """A text with `***` in place of passwords and tokens, those in addresses and those of the environment."""
+    return str(importlib.import_module("components.run.secrets").without_secrets(text))
 
 
 # How commands are checked.

@@ -26,6 +26,7 @@ from botocore.exceptions import (
 from urllib3.util import Retry
 
 from components.images.datasets import shown
+from components.run.addresses import endpoint_fault
 from components.run.errors import InputError
 
 CONNECT_SECONDS, SILENCE_SECONDS = 10.0, 30.0
@@ -185,6 +186,8 @@ def ask_s3(url: str, offset: int, version: str) -> Iterator[Answer]:
     bucket, _, key = url.removeprefix("s3://").partition("/")
     if not bucket or not key:
         raise InputError(f"{shown(url)}: write s3://BUCKET/KEY.")
+    if fault := endpoint_fault():
+        raise InputError(f"{shown(url)}: {fault}")
     found = _s3_object(bucket, key, offset, version)
     if found is None:
         yield Answer(offset, offset, version, iter(()))

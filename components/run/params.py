@@ -129,8 +129,8 @@ def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     if old := [name for name in values if name in RENAMED]:
         # Nothing would read it, and the intended value would be ignored.
         raise InputError("\n".join(now_called(f"{path}: {name}", name) for name in old))
-    if faults := [fault for name, value in values.items() for fault in misread(value, f"{path}: {name}")]:
-        raise InputError("\n".join(faults))
+    if faults := list(misread(values, str(path))):
+        raise InputError("\n".join(fault.replace(f"{path}.", f"{path}: ", 1) for fault in faults))
     return values
 
 
@@ -218,6 +218,8 @@ def _misread(given: Any, found: Any, key: str) -> Iterator[str]:
     elif isinstance(found, int | float):
         if isinstance(given, bool) and not isinstance(found, bool):
             yield f"{key}: expected a number, not {str(given).lower()}."
+        elif isinstance(given, str) and not isinstance(found, bool):
+            yield f"{key}: expected a number, not the text {given!r}; write it without quotes."
         elif isinstance(found, bool) and not isinstance(given, bool | str):
             yield f"{key}: expected true or false, not {given!r}."
         elif not math.isfinite(found) or abs(found) >= _TOO_LARGE:
@@ -250,7 +252,8 @@ def _explain(error: ValidationError, kind: Any, where: str) -> str:
         elif isinstance(cause := fault.get("ctx", {}).get("error"), InputError):
             lines += [key + (line if line.startswith(":") else f".{line}") for line in str(cause).splitlines()]
         else:
-            lines.append(f"{key}: {fault['msg'].removeprefix('Value error, ')}; found {fault['input']!r}.")
+            quotes = " Put quotes around a text." if fault["type"] == "string_type" else ""
+            lines.append(f"{key}: {fault['msg'].removeprefix('Value error, ')}; found {fault['input']!r}.{quotes}")
     return "\n".join(lines)
 
 

@@ -1,7 +1,6 @@
 """A step's signature is its command line: `Path` arguments are files, numbers are values, all others are sections."""
 
 import argparse
-import errno
 import inspect
 import json
 import logging
@@ -18,6 +17,7 @@ from typing import Any
 from components.run.errors import InputError
 from components.run.links import refuse_links
 from components.run.params import PARAMS_FILE, Choice, read_params, section, typed
+from components.run.secrets import without_secrets
 
 _PATHS = (Path, Path | None)
 _VALUES = (*_PATHS, int)
@@ -96,11 +96,10 @@ def faults_told() -> Iterator[None]:
     except FileNotFoundError as error:
         _fail(f"{error.filename}: no such file. Run the stage of dvc.yaml that writes it, or `dvc pull`.")
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES}:
-            raise
         _fail(
-            f"{error.filename or 'write'}: {error.strerror}. Nothing half-written was kept: "
-            "free space or choose another place, then run again."
+            f"{error.filename or 'reading or writing'}: {error.strerror or error}. Nothing half-written was kept: "
+            "check that you may read and write there and that its disk has room, or choose another place, then run "
+            "again."
         )
 
 
@@ -178,6 +177,7 @@ def _parser(step: Callable[..., None], names: Sequence[str], hints: dict[str, An
 
 
 def _fail(message: str) -> typing.NoReturn:
+    message = without_secrets(message)
     sys.stderr.write(f"error: {message}\n")
     if report := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         # torchrun's own report of a failed process is long, and ends with what this file says.

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping
+from datetime import date
 from functools import lru_cache
 from typing import Any
 
@@ -66,9 +67,11 @@ def _refuse_bomb(node: Node | None, known: dict[int, int]) -> int:
 
 
 def misread(values: Any, where: str) -> Iterator[str]:
-    """Values that `dvc exp run -S` would not hand on as they are written: a message each.
+    """Values that are read otherwise than they are meant: a message each.
 
-    It reads the whole file by OmegaConf, for which `${NAME}` refers to another value, and `???` is one that is missing.
+    `dvc exp run -S` reads the whole file by OmegaConf, for which `${NAME}` refers to another value, and `???` is one
+    that is missing. YAML takes 2024-01-01 for a date, and a key that looks like a number, a truth value or nothing for
+    that.
 
     Args:
         values: of a file, or one of them.
@@ -76,6 +79,8 @@ def misread(values: Any, where: str) -> Iterator[str]:
     """
     if isinstance(values, Mapping):
         for key, value in values.items():
+            if not isinstance(key, str):
+                yield f"{where}: YAML takes a key for {_kind(key)}, {str(key)!r}; put quotes around it."
             yield from misread(value, f"{where}.{key}")
     elif isinstance(values, list):
         for index, value in enumerate(values):
@@ -84,3 +89,13 @@ def misread(values: Any, where: str) -> Iterator[str]:
         yield f"{where}: `dvc exp run -S` takes `${{` for a reference; write $NAME without braces. Found {values!r}."
     elif values == "???":
         yield f"{where}: `dvc exp run -S` takes '???' for a missing value; write another."
+    elif not isinstance(values, str | int | float | None):
+        yield f"{where}: YAML takes this for {_kind(values)}, {str(values)!r}; put quotes around it."
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, date):
+        return "a date"
+    return {bool: "a truth value", int: "a number", float: "a number", type(None): "nothing"}.get(
+        type(value), "no text and no number"
+    )

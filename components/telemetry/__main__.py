@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import cast
 
 from components.run.errors import InputError
+from components.run.step import faults_told
 from components.telemetry.follow import (
     AwayError,
     Sender,
+    UnusableError,
     follow_in_process,
     only_one,
     send_all,
@@ -87,25 +89,24 @@ def main() -> int:
     )
     parser.add_argument("--ui", action="store_true", help="afterwards show the page of the runs")
     flags = parser.parse_args()
+    # What libraries log is the user's to read; nobody reads what the steps' process logs.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    with faults_told():
+        return _run(flags)
+
+
+def _run(flags: argparse.Namespace) -> int:
     settings = read_settings()
     if settings is None or not settings.server:
-        sys.stderr.write(f"error: {settings.why_none if settings else 'TRACKING=off'}: there is nowhere to send to.\n")
-        return 2
+        raise InputError(f"{settings.why_none if settings else 'TRACKING=off'}: there is nowhere to send to.")
     sender = LateSender(settings, _SECONDS_OF_A_REQUEST[flags.follow])
     if flags.follow:
         logging.disable()  # nobody reads them, and libraries' logs may hold addresses with passwords
         follow_in_process(settings.journals, sender)
         return 0
-    logging.getLogger("urllib3").setLevel(logging.ERROR)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     code = _once(settings, sender)
-    if not flags.ui:
-        return code
-    try:
-        return serve(settings)
-    except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+    return serve(settings) if flags.ui else code
 
 
 def _once(settings: Settings, sender: Sender) -> int:
@@ -118,7 +119,10 @@ def _once(settings: Settings, sender: Sender) -> int:
             count = send_all(settings.journals, sender)
         except AwayError as error:
             waiting = len(journals_in(settings.journals))
-            sys.stderr.write(f"error: {where} {error}; {waiting} journals are waiting in {settings.journals}.\n")
+            told = f"{where} {error}; {waiting} journals are waiting in {settings.journals}."
+            if isinstance(error, UnusableError):
+                raise InputError(told) from error
+            sys.stderr.write(f"error: {told}\n")
             return 1
     sys.stdout.write(f"{count} journals sent to {where}.\n")
     return 0

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Protocol
 
 from components.run.files import read_json, write_json
+from components.run.secrets import without_secrets
 from components.telemetry.journal import Journal, journals_in
-from components.telemetry.secrets import without_secrets
 from components.telemetry.settings import Settings
 
 POLL = 2.0
@@ -43,6 +43,10 @@ _started: list["subprocess.Popen[bytes]"] = []
 
 class AwayError(Exception):
     """The server accepts nothing at the moment; the message continues after its address."""
+
+
+class UnusableError(AwayError):
+    """The server accepts nothing until its user has changed something; the message continues after its address."""
 
 
 class Sender(Protocol):

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from components.run.secrets import without_secrets
 from components.telemetry.context import Context, read_context
 from components.telemetry.durations import timed
 from components.telemetry.follow import farewell, follow_later
@@ -20,7 +21,6 @@ from components.telemetry.hashes import dvc_md5, md5_of, size_of
 from components.telemetry.journal import Journal, Writer, journals_in
 from components.telemetry.memory import own_peak
 from components.telemetry.registry import stored_at
-from components.telemetry.secrets import without_secrets
 from components.telemetry.settings import Settings, read_settings
 from components.telemetry.system import Sampler
 

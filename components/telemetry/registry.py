@@ -9,7 +9,7 @@ from configparser import ConfigParser, Error
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.telemetry.secrets import without_secrets
+from components.run.secrets import without_secrets
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -23,12 +23,15 @@ def serve(settings: Settings) -> int:
         The exit code.
 
     Raises:
-        InputError: the port is taken.
+        InputError: the port is none or taken, or the server does not start.
     """
     if settings.server.startswith(("http://", "https://")):
         _open(shown(settings.server))
         return 0
-    port = int(os.environ.get("PORT", PORT))
+    text = os.environ.get("PORT", PORT)
+    port = int(text) if text.isascii() and text.isdigit() else 0
+    if not 0 < port < 1 << 16:
+        raise InputError(f"PORT: {text!r} is no port: write a number from 1 to 65535, as in PORT=5001 make ui.")
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -46,12 +49,14 @@ def serve(settings: Settings) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server must not keep running
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
-            if _listens(port, server):
-                _open(f"http://127.0.0.1:{port}")
+            if not _listens(port, server):
+                raise InputError(f"the page did not start: `{sys.executable} -m mlflow server --port {port}` says why.")
+            _open(f"http://127.0.0.1:{port}")
             return server.wait()
         except KeyboardInterrupt:
-            server.terminate()
             return 0
+        finally:
+            server.terminate()
 
 
 def _listens(port: int, server: "subprocess.Popen[bytes]") -> bool:

@@ -12,14 +12,14 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import TypeVar
 
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Experiment, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from components.telemetry.follow import AwayError, shown
+from components.run.secrets import without_secrets
+from components.telemetry.follow import AwayError, UnusableError, shown
 from components.telemetry.journal import FILES, Event, Journal, Sent
 from components.telemetry.registry import register
-from components.telemetry.secrets import without_secrets
 
 JOURNAL = "tracking.journal"
 PIPELINE = "pipeline.key"
@@ -58,10 +58,14 @@ class MlflowSender:
         """
         try:
             self._send(journal, journal.sent(shown(self.server)), alive=journal.alive)
-        except GoneError:  # somebody deleted the run for good: it is created again next time
+        except GoneError:  # somebody deleted the run: it is begun anew
+            self._parents.clear()
             journal.note(Sent(shown(self.server)))
+            self._send(journal, journal.sent(shown(self.server)), alive=journal.alive)
 
     def _send(self, journal: Journal, sent: Sent, *, alive: bool) -> None:
+        if sent.run:
+            self._ask(lambda: self._standing(sent.run))
         numbers: list[Metric] = []
         last: Event = {}
         for event, offset in journal.events(sent.offset):
@@ -126,10 +130,17 @@ class MlflowSender:
         if not run:
             return None
         try:
-            return self._ask(lambda: self._client.get_run(run))
+            return self._ask(lambda: self._standing(run))
         except GoneError:
-            _LOG.warning("MLFLOW_RUN_ID: %s has no run %s.", shown(self.server), run)
+            _LOG.warning("MLFLOW_RUN_ID: %s has no run %s, or has deleted it.", shown(self.server), run)
             return None
+
+    def _standing(self, run: str) -> Run:
+        """A run that the server has and has not deleted: it would refuse all that is sent to one that it has."""
+        found = self._client.get_run(run)
+        if found.info.lifecycle_stage == "deleted":
+            raise RefusedError(404, "deleted")
+        return found
 
     def _parent(self, event: Event, experiment: str) -> str:
         key = event["parent"]
@@ -160,16 +171,32 @@ class MlflowSender:
         return found[0]
 
     def _experiment_id(self) -> str:
-        def get() -> str:
-            found = self._client.get_experiment_by_name(self._name)
-            return str(found.experiment_id) if found else ""
+        chosen = os.environ.get("MLFLOW_EXPERIMENT_ID", "")
+        named = f"MLFLOW_EXPERIMENT_ID={chosen}" if chosen else f"MLFLOW_EXPERIMENT_NAME={self._name}"
 
-        if not self._experiment:
-            self._experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or self._get(get)
-        if not self._experiment:
-            # If another pod has created it meanwhile, this is refused, and the experiment is there.
-            self._ask(lambda: self._client.create_experiment(self._name, self._artifacts, _KIND))
-            self._experiment = self._get(get)
+        def get() -> Experiment | None:
+            if chosen:
+                return self._client.get_experiment(chosen)
+            return self._client.get_experiment_by_name(self._name)
+
+        if self._experiment:
+            return self._experiment
+        try:
+            found = _asked(get)
+            if found is None:
+                # If another pod has created it meanwhile, this is refused, and the experiment is there.
+                self._ask(lambda: self._client.create_experiment(self._name, self._artifacts, _KIND))
+                found = _asked(get)
+        except RefusedError as error:
+            raise UnusableError(f"refuses {named} ({error}): name another experiment") from error
+        if found is None:
+            raise AwayError(f"has not created {named}")
+        if found.lifecycle_stage == "deleted":
+            raise UnusableError(
+                f"has {named} among its deleted experiments: restore it by `mlflow experiments restore "
+                f"--experiment-id {found.experiment_id}`, or name another one by MLFLOW_EXPERIMENT_NAME"
+            )
+        self._experiment = str(found.experiment_id)
         return self._experiment
 
     def _end(self, journal: Journal, sent: Sent, status: str, time: int | None) -> None:
@@ -208,13 +235,13 @@ class MlflowSender:
             return _asked(call)
         except RefusedError as error:
             if error.status == 404:
-                raise GoneError from error
+                raise GoneError("has deleted the run") from error
             _LOG.warning("tracking: %s refuses: %s", shown(self.server), error)
             return None
 
 
-class GoneError(Exception):
-    """The server no longer has this run."""
+class GoneError(AwayError):
+    """The server no longer has this run, or has it among those deleted."""
 
 
 class RefusedError(Exception):
@@ -228,11 +255,13 @@ class RefusedError(Exception):
 def _asked(call: Callable[[], Value]) -> Value:
     try:
         return call()
+    except RefusedError:
+        raise
     except MlflowException as error:
         status = int(error.get_http_status_code())  # type: ignore[no-untyped-call]
         told = " ".join(str(without_secrets(error.message)).split())[:300]
         if status in {401, 403}:
-            raise AwayError(
+            raise UnusableError(
                 f"denies access (HTTP {status}): check MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD, "
                 "MLFLOW_TRACKING_TOKEN"
             ) from error

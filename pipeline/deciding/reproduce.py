@@ -15,6 +15,7 @@ from dvc.stage.loader import StageLoader
 from pipeline.deciding.run_cache import RunCache, cache_key
 from pipeline.graph.graph import named
 from pipeline.messages import PipelineError
+from pipeline.project import without_secrets
 from pipeline.storage.cache_objects import roots
 from pipeline.storage.remote import Remote
 
@@ -93,7 +94,7 @@ def _differences(key: str, old: Any, new: Any) -> Iterator[str]:
 
 
 def _short(value: Any) -> str:
-    text = "none" if value is None else str(value)
+    text = "none" if value is None else without_secrets(str(value))  # a secret that is cut short is not found
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 

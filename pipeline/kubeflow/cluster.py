@@ -23,6 +23,7 @@ from urllib3.exceptions import HTTPError
 from pipeline.kubeflow.run_request import RunRequest
 from pipeline.messages import PipelineError
 from pipeline.patience import PASSING, patiently
+from pipeline.project import without_secrets
 
 POLL_SECONDS = 10.0
 OUTAGE_SECONDS = 300.0
@@ -50,6 +51,10 @@ class Cluster:
     def check(self) -> None:
         """Ask whether the API answers, accepts the token, and wants a namespace."""
         certificates = os.environ.get("SSL_CERT_FILE")
+        if certificates and not Path(certificates).is_file():
+            raise PipelineError(
+                f"SSL_CERT_FILE: {certificates}: no such file; write that of the authorities, or unset it."
+            )
         with requests.Session() as session:
             session.trust_env = False  # otherwise a password in ~/.netrc would replace the token
             session.headers.update({"Authorization": f"Bearer {self.token}"} if self.token else {})
@@ -159,8 +164,7 @@ class Cluster:
         text = body.decode(errors="replace") if isinstance(body, bytes) else str(body)
         with contextlib.suppress(ValueError, AttributeError):
             text = str(json.loads(text).get("message", text))
-        if self.token:
-            text = text.replace(self.token, "***")
+        text = without_secrets(text)
         hints = {
             401: "it does not accept the token in KFP_TOKEN" if self.token else "it asks for a token: set KFP_TOKEN",
             403: f"namespace {self.namespace or '(none)'!r} is not open to this user: see KFP_NAMESPACE and KFP_TOKEN",

@@ -16,6 +16,7 @@ from pipeline.graph.rules import read_sound_graph
 from pipeline.kubeflow import pods
 from pipeline.kubeflow.task_component import add_task
 from pipeline.project import refuse_unsound
+from pipeline.storage.stores import write_whole
 
 COMPILED = Path("pipeline/kubeflow.yaml")
 IMAGE = f"{pods.PROJECT}:revision"
@@ -45,8 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     refuse_unsound(Path())
     graph = read_sound_graph(Path())
     text = compiled(graph, arguments.image, arguments.targets)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(text, encoding="utf-8")
+    write_whole(arguments.output, text)
     sys.stdout.write(f"{arguments.output}: {len(select(graph, arguments.targets))} stages\n")
 
 

@@ -3,14 +3,16 @@
 import argparse
 import re
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from pipeline.graph.graph import Stage, select
 from pipeline.graph.overrides import as_json
 from pipeline.graph.rules import read_sound_graph
 from pipeline.kubeflow.compile import add_target_argument, compiled
+from pipeline.kubeflow.pods import GIT_SECRET
 from pipeline.messages import PipelineError
+from pipeline.project import without_secrets
 from pipeline.working_copy.composition import add_override_arguments, override
 from pipeline.working_copy.workspace import working_copy
 
@@ -68,8 +70,30 @@ def read_request(arguments: argparse.Namespace) -> RunRequest:
         "overrides": as_json(overrides),
         "name": arguments.name,
     }
+    _refuse_secrets(parameters | {"image": arguments.image})
     pipeline = compiled(graph, arguments.image, arguments.targets)
     return RunRequest(arguments.name, pipeline, parameters, select(graph, arguments.targets))
+
+
+# What to do about a secret in a parameter of a run: Kubeflow stores and shows them all.
+_WAY_OUT = {
+    "repository": "Give the address without them; the tasks take GIT_USERNAME and GIT_PASSWORD from the Secret "
+    f"{GIT_SECRET} (deploy/kubernetes), and `local` from the environment",
+    "overrides": "Give no password or token to --set: http sources read ~/.netrc, S3 sources the environment",
+    "image": "Give the image without them: a cluster takes them from an imagePullSecret",
+}
+
+
+def _refuse_secrets(parameters: Mapping[str, str]) -> None:
+    for name, value in parameters.items():
+        without_scheme = "://" not in value and re.match(r"[^/@\s]+:[^/@\s]+@(?!sha256:)", value)
+        if without_scheme or without_secrets(value) != value:
+            flag = {"overrides": "--set"}.get(name, f"--{name}")
+            told = f"://{value}" if without_scheme else value
+            raise PipelineError(
+                f"{flag}: holds a password or token, which Kubeflow would store: {without_secrets(told)}. "
+                f"{_WAY_OUT.get(name, 'Choose another')}."
+            )
 
 
 def _git(*words: str) -> str | None:
@@ -89,6 +113,4 @@ def _source(revision: str, repository: str) -> tuple[str, str]:
     url = repository or (_git("remote", "get-url", "origin") or "").strip()
     if not url:
         raise PipelineError("--repository: this clone has no remote `origin`; say where the revision is cloned from.")
-    if "://" in url and urlsplit(url).password:
-        raise PipelineError("--repository: the URL holds a password, which the cluster would store. Use a secret.")
     return commit.strip(), url

@@ -2,12 +2,12 @@
 
 import argparse
 import os
-import sys
 
 from pipeline.kubeflow import pods
 from pipeline.kubeflow.cluster import Cluster
 from pipeline.kubeflow.run_request import add_run_arguments, read_request
-from pipeline.messages import PipelineError
+from pipeline.messages import PipelineError, say
+from pipeline.project import without_secrets
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +34,6 @@ def run(arguments: argparse.Namespace) -> None:
     request = read_request(arguments)
     cluster.check()
     identifier = cluster.start(request, arguments.experiment, arguments.service_account)
-    sys.stdout.write(f"run: {identifier}\n{cluster.host}/#/runs/details/{identifier}\n")
-    sys.stdout.flush()
+    say(f"run: {identifier}\n{without_secrets(cluster.host)}/#/runs/details/{identifier}")
     if arguments.wait:
         cluster.wait(identifier)

@@ -15,12 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print or write the comment."""
+    from pipeline.project import without_secrets  # noqa: PLC0415
     from pipeline.results.metrics import read_comparison  # noqa: PLC0415 -- DVC takes a second
     from pipeline.results.score_comment import comment  # noqa: PLC0415
+    from pipeline.storage.stores import write_whole  # noqa: PLC0415
 
-    text = comment(read_comparison(Path(), arguments.base, arguments.to), everything=arguments.all)
+    text = without_secrets(comment(read_comparison(Path(), arguments.base, arguments.to), everything=arguments.all))
     if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(text, encoding="utf-8")
+        write_whole(arguments.output, text)
     else:
         print(text, end="")  # noqa: T201 -- the command's result

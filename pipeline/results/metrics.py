@@ -10,7 +10,9 @@ from dvc.repo import Repo
 from pipeline.graph.numbers import flat_numbers
 from pipeline.messages import PipelineError
 from pipeline.project import Numbers
-from pipeline.storage.remote_url import remote_url
+from pipeline.storage.cache_objects import roots
+from pipeline.storage.remote import Remote, in_cache, open_remote
+from pipeline.storage.remote_url import VARIABLE, remote_url
 from pipeline.working_copy.git import Git, project_git
 
 _HERE = "workspace"
@@ -51,13 +53,16 @@ def read_comparison(folder: Path, base: str, to: str) -> Comparison:
         raise PipelineError(f"{folder.absolute()}: no git repository. Run the command from the project's folder.")
     commits = [_commit(git, revision) for revision in (base, to) if revision]
     newer = commits[1] if to else _HERE
+    remote = open_remote()
     with Repo(str(folder), config=_remote()) as repo:
+        if remote:
+            _bring(repo, remote, commits, hide=bool(to))
         shown = repo.metrics.show(revs=commits, hide_workspace=bool(to), on_error="return")
         changed = repo.params.diff(a_rev=commits[0], b_rev=newer)
     (before, absent_before), (after, absent_after) = (_numbers(shown.get(name, {})) for name in (commits[0], newer))
     for revision, numbers, absent in ((base, before, absent_before), (to or "the files here", after, absent_after)):
         if not numbers:
-            raise PipelineError(_nothing(revision, absent))
+            raise PipelineError(_nothing(revision, absent, remote))
     differing = changed.get("diff", changed) if changed else {}
     return Comparison(
         base=base,
@@ -72,6 +77,16 @@ def read_comparison(folder: Path, base: str, to: str) -> Comparison:
             for key, change in sorted(keys.items())
         ),
     )
+
+
+def _bring(repo: Repo, remote: Remote, commits: list[str], *, hide: bool) -> None:
+    """Bring metrics that the cache lacks into it: DVC takes every fault of a remote for an absent file."""
+    items = {
+        item
+        for _ in repo.brancher(revs=commits, workspace=not hide)
+        for item in roots(out for out in repo.index.metrics if out.hash_info)
+    }
+    remote.fetch([item for item in items if not in_cache(item) and remote.holds(item)])
 
 
 def _commit(git: Git, revision: str) -> str:
@@ -90,14 +105,15 @@ def _remote() -> dict[str, Any]:
     return {"core": {"remote": "environment"}, "remote": {"environment": {"url": url}}} if url else {}
 
 
-def _nothing(revision: str, absent: set[str]) -> str:
+def _nothing(revision: str, absent: set[str], remote: Remote | None) -> str:
     if not absent:
         return f"{revision}: dvc.yaml has no metrics there, so there is nothing to compare."
     named = ", ".join(sorted(absent)[:3]) + (", ..." if len(absent) > 3 else "")
+    place = f"{remote.store.url}{remote.store.host}" if remote else "a remote"
+    advice = f"Check that {VARIABLE} is where they were pushed to" if remote else f"Set {VARIABLE} to the remote"
     return (
-        f"{revision}: its metrics are neither in DVC's cache nor in a remote ({named}). Set DVC_REMOTE_URL "
-        "to the remote; where the scores were made, `dvc push` stores them. A stage that never ran has none: "
-        "run `dvc repro`."
+        f"{revision}: its metrics are neither in DVC's cache nor in {place} ({named}). {advice}; where the scores were "
+        "made, `dvc push` stores them. A stage that never ran has none: run `dvc repro`."
     )
 
 
@@ -106,6 +122,13 @@ def _numbers(shown: Mapping[str, Any]) -> tuple[dict[str, Numbers], set[str]]:
     if "error" in shown:
         raise PipelineError(f"dvc.yaml or dvc.lock can't be read: {shown['error']}.")
     files = shown.get("data", {})
+    for name, found in files.items():
+        error = found.get("error")
+        if error and not isinstance(error, FileNotFoundError):
+            raise PipelineError(
+                f"{name}: can't be read: {' '.join(str(error).split()) or type(error).__name__}. Check the file, and "
+                "DVC's remote and its credentials: `dvc remote list`."
+            ) from error
     read: dict[str, Numbers] = {
         name: dict(flat_numbers(found["data"])) for name, found in files.items() if "data" in found
     }

@@ -1,6 +1,7 @@
 """Faults of DVC's file systems: those that pass, those that stay, and objects that are not there; without secrets."""
 
-import errno
+import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,15 +10,17 @@ from aiohttp import ClientError as NoTransferError
 from botocore.exceptions import ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as NoConnectionError
 
-from pipeline.messages import PipelineError, without_credentials
+from pipeline.messages import PipelineError
 from pipeline.patience import PASSING
+from pipeline.project import without_secrets
 from pipeline.storage.remote_url import VARIABLE
 
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
-"""Faults of a place to write to."""
-
 _PASSING = {"RequestTimeout", "BadDigest", "SlowDown", "InternalError", "RequestTimeTooSkewed"}
-_NO_ANSWER = (NoConnectionError, HTTPClientError, NoTransferError, OSError)
+# Every other OSError is about a file, and no other try would mend it; only a folder of the cache is made again.
+_NO_ANSWER = (
+    *(NoConnectionError, HTTPClientError, NoTransferError),
+    *(ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError, FileNotFoundError),
+)
 
 
 class Unavailable(Exception):  # noqa: N818 -- no error yet: the next try may do
@@ -45,19 +48,19 @@ def told(name: str, local: Path | None = None) -> Iterator[None]:
         yield
     except Exception as error:
         status, code = _answer(error)
-        text = without_credentials(" ".join(str(error).split())) or type(error).__name__
+        text = without_secrets(" ".join(str(error).split())) or type(error).__name__
         if status in PASSING or code in _PASSING:
             raise Unavailable(f"the server answers {status} {code}") from None
         if isinstance(error, FileNotFoundError) and code != "NoSuchBucket" and error.filename != str(local):
             raise Missing from None
         if status:
             raise PipelineError(f"{name}: {status} {code}. {_advice(name, status, code)}") from None
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
-            raise PipelineError(
-                f"{error.filename or name}: {error.strerror}. Free space or choose another place."
-            ) from None
         if isinstance(error, _NO_ANSWER):
             raise Unavailable(text) from None
+        if isinstance(error, OSError):
+            raise PipelineError(
+                f"{error.filename or local or name}: {error.strerror or text}. Free space or choose another place."
+            ) from None
         if type(error).__module__ == "builtins":
             raise
         raise PipelineError(f"{name}: {text}. {_advice(name, 403, '')}") from None

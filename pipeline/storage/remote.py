@@ -4,6 +4,7 @@ DVC's own push takes an object for stored if one of its name is there, and its p
 for; servers that store no bytes and say success have been seen. Objects that are there but wrong are replaced here.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,10 +31,13 @@ class Remote:
     def __init__(self, store: Store) -> None:
         """Take the store, and the seconds to bear with one that is away from `$STORAGE_PATIENCE`."""
         self.store = store
+        patience = os.environ.get("STORAGE_PATIENCE", "60")
         try:
-            self.patience = float(os.environ.get("STORAGE_PATIENCE", "60"))
+            self.patience = float(patience)
         except ValueError:
-            raise PipelineError("STORAGE_PATIENCE: expected a number of seconds.") from None
+            self.patience = math.nan
+        if not 0 <= self.patience < math.inf:
+            raise PipelineError(f"STORAGE_PATIENCE: {patience!r}: expected a number of seconds, 0 or more.")
 
     def holds(self, item: CacheObject) -> bool:
         """Whether an object is there and, as far as the server tells without reading it, right."""

@@ -4,6 +4,8 @@ import hashlib
 import os
 import uuid
 from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +15,15 @@ from dvc.fs import RemoteMissingDepsError, get_cloud_fs
 from dvc_objects.fs.base import ObjectFileSystem
 from dvc_objects.fs.utils import as_atomic
 
-from pipeline.messages import PipelineError, without_credentials
+from pipeline.messages import PipelineError
+from pipeline.project import without_secrets
 from pipeline.storage.faults import Missing, Unavailable, told
-from pipeline.storage.remote_url import VARIABLE
+from pipeline.storage.remote_url import PACKAGES, VARIABLE
 
 PART = 16 * 1024**2
 """Bytes in a part of an upload in several parts; what is smaller than two of them is uploaded in one."""
 
 _BLOCK = 4 * 1024**2
-_PACKAGES = {"s3": "dvc-s3", "gs": "dvc-gs", "azure": "dvc-azure", "ssh": "dvc-ssh"}
 _S3_SETTINGS = {
     "retries": {"total_max_attempts": 1},  # `patiently` tries again
     "connect_timeout": 10,
@@ -44,26 +46,21 @@ class Store:
     """Objects by key. Transfers raise `Unavailable`, `Missing`, or a `PipelineError` that no other try would mend."""
 
     def __init__(self, url: str) -> None:
-        """Take the URL, or the path of a folder, which is made when the first object is put.
+        """Take what `remote_url` gives: a URL, or the path of a folder, which is made when the first object is put.
 
         Endpoint, region and keys come from the environment alone.
 
         Raises:
-            PipelineError: a URL of another kind, or one whose package is not installed.
+            PipelineError: DVC's package for this kind of URL is not installed, or the place can't be reached.
         """
         scheme = urlsplit(url).scheme if "://" in url else ""
-        if "://" in url and (scheme not in _PACKAGES or not urlsplit(url).netloc):
-            kinds = ", ".join(f"{one}://" for one in _PACKAGES)
-            raise PipelineError(
-                f"{VARIABLE}: {scheme}: expected s3://BUCKET/PREFIX or a folder's path; known: {kinds}."
-            )
-        self.url, self.host = without_credentials(url).rstrip("/"), ""
+        self.url, self.host = without_secrets(url).rstrip("/"), ""
         try:
             kind, config, self.root = get_cloud_fs({}, url=url if scheme else os.path.normpath(url))
             self.dvc: Any = kind(**config)
         except (ImportError, RemoteMissingDepsError):
             raise PipelineError(
-                f"{VARIABLE}: {scheme}:// needs the package {_PACKAGES[scheme]}, which is not installed here."
+                f"{VARIABLE}: {scheme}:// needs the package {PACKAGES[scheme]}, which is not installed here."
             ) from None
         if scheme == "s3":
             settings = self.dvc.fs_args.get("config_kwargs", {}) | _S3_SETTINGS
@@ -114,7 +111,7 @@ class Store:
     def put(self, key: str, path: Path, md5: str) -> None:
         """Store a file with a known MD5 (32 hex digits), under its name once it is whole."""
         target = self._path(key)
-        with told(self.name(key), path):
+        with self._writing(key, path):
             if not isinstance(self.dvc, ObjectFileSystem):
                 with as_atomic(self.dvc, target, create_parents=True) as partial, path.open("rb") as file:
                     self.dvc.upload_fobj(file, partial)
@@ -123,6 +120,14 @@ class Store:
                 self.fs.put_file(str(path), target, chunksize=PART, ContentMD5=sum_of_one)
             else:
                 self.fs.put_file(str(path), target)
+
+    @contextmanager
+    def _writing(self, key: str, path: Path) -> Iterator[None]:
+        try:
+            with told(self.name(key), path):
+                yield
+        except Missing:
+            raise PipelineError(f"{self.name(key)}: nothing can be stored there. Check {VARIABLE}.") from None
 
     def keys(self, prefix: str) -> list[str]:
         """Keys of the objects below a prefix, the oldest first."""
@@ -137,7 +142,25 @@ class Store:
 
 def partial_of(path: Path) -> Path:
     """A name beside `path` that no other process takes, on no other machine."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    return path.with_name(f".{uuid.uuid4().hex}.partial")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file, and the folders above it, so that a fault leaves what stood there; a device is written to."""
+    path = Path(os.path.realpath(path))  # a link stays one
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    partial = partial_of(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # a full disk's error names no file
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def md5_of(path: Path) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline.messages import PipelineError, say, without_credentials
+from pipeline.messages import PipelineError, say
+from pipeline.project import without_secrets
 from pipeline.working_copy.git import Git, GitError
 
 _TRIES = 5
@@ -92,7 +93,7 @@ def record(git: Git, repository: str, base: str, commit: str, name: str) -> str:
             break
         say(f"recorded as experiment {got} of {base[:7]}")
         return got
-    place = without_credentials(repository) or "this clone"
+    place = without_secrets(repository) or "this clone"
     raise PipelineError(f"{place}: the experiment could not be recorded: {reason}. The merged lock was written.")
 
 
@@ -101,7 +102,7 @@ def _experiments(git: Git, repository: str) -> dict[str, str]:
     try:
         lines = git.run("ls-remote", repository or str(git.directory), "refs/exps/*").splitlines()
     except GitError as error:
-        raise PipelineError(f"git could not read {without_credentials(repository)}: {error}.") from None
+        raise PipelineError(f"git could not read {without_secrets(repository)}: {error}.") from None
     return {reference: commit for commit, reference in (line.split("\t") for line in lines)}
 
 

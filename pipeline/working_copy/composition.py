@@ -113,8 +113,29 @@ def composed(folder: Path, params: Mapping[str, Any], name: str) -> dict[str, An
         except (HydraException, YAMLError) as error:
             reason = str(error).partition("Config search path:")[0]
             raise PipelineError(f"{PRESETS / name}.yaml: {' '.join(reason.split())}") from None
+    _refuse_misread(folder, f"{PRESETS / name}.yaml")
     values: Any = OmegaConf.to_container(found)
     if PRESETS.parts[0] in values:
         raise PipelineError(f"{PRESETS / name}.yaml: its first line must be `# @package _global_`.")
     refuse_new_sections(params, values, f"{PRESETS / name}.yaml")
     return dict(values)
+
+
+def _refuse_misread(folder: Path, file: str) -> None:
+    """Refuse values of a preset, and of the files that it is laid over, that Hydra's YAML 1.1 takes for others.
+
+    Raises:
+        PipelineError: names the first, such as `on`, 010 or 1:30.
+    """
+    from dvc.utils.serialize import loads_yaml  # noqa: PLC0415
+    from omegaconf import OmegaConf  # noqa: PLC0415
+
+    text = (folder / file).read_text(encoding="utf-8")
+    plain = loads_yaml(text) or {}
+    for key, value in differing(plain, OmegaConf.to_container(OmegaConf.create(text))):
+        raise PipelineError(
+            f"{file}: {key}: what stands there is taken for {value!r} in a preset: write that, or put quotes around a "
+            "text."
+        )
+    for entry in plain.get("defaults", ()):
+        _refuse_misread(folder, f"{str(entry).lstrip('/').partition('@')[0]}.yaml")

@@ -6,13 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline.messages import PipelineError, did_you_mean, without_credentials
+from pipeline.messages import PipelineError, did_you_mean
+from pipeline.project import without_secrets
 
 _SHALLOW = ("--depth", "1", "--no-tags")
 _ALL = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
 
 
-class GitError(Exception):
+# Asks the environment who reads a repository, which a cluster's tasks have from a Secret, and keeps no answer.
+_HELPER = (
+    """!f() { test "$1" = get && printf 'username=%s\\npassword=%s\\n' "${GIT_USERNAME:-git}" "$GIT_PASSWORD"; }; f"""
+)
+
+
+class GitError(PipelineError):
     """Git ended with an error; its text, without credentials, is the message."""
 
 
@@ -32,8 +39,12 @@ class Git:
         Raises:
             GitError: it failed.
         """
+        settings = ["core.hooksPath=/dev/null"]
+        if os.environ.get("GIT_PASSWORD"):
+            settings += ["credential.helper=", f"credential.helper={_HELPER}"]
+        flags = [word for setting in settings for word in ("-c", setting)]
         ended = subprocess.run(
-            ["git", f"--git-dir={self.directory}", "-c", "core.hooksPath=/dev/null", *words],
+            ["git", f"--git-dir={self.directory}", *flags, *words],
             env={**os.environ, **self.environment, **(environment or {})},
             input=text,
             stdin=subprocess.DEVNULL if text is None else None,
@@ -42,7 +53,7 @@ class Git:
             check=False,
         )
         if ended.returncode:
-            raise GitError(without_credentials(" ".join(ended.stderr.split())) or f"git ended with {ended.returncode}")
+            raise GitError(without_secrets(" ".join(ended.stderr.split())) or f"git ended with {ended.returncode}")
         return ended.stdout.strip()
 
     def commit(self, revision: str) -> str | None:
@@ -85,7 +96,7 @@ def fetch_commit(repository: str, revision: str, directory: Path) -> tuple[Git, 
     Raises:
         PipelineError: the repository can't be read, or has no such revision.
     """
-    subprocess.run(["git", "init", "--quiet", "--bare", str(directory)], check=True, capture_output=True)
+    Git(directory).run("init", "--quiet", "--bare")
     git = Git(directory, _trusting(repository, directory / "settings"))
     try:
         git.run("fetch", "--quiet", *_SHALLOW, "--end-of-options", repository, revision)
@@ -98,14 +109,14 @@ def fetch_commit(repository: str, revision: str, directory: Path) -> tuple[Git, 
         git.run("fetch", "--quiet", "--end-of-options", repository, *_ALL)
     except GitError as error:
         raise PipelineError(
-            f"git could not read {without_credentials(repository)}: {error}. "
-            "Check --repository, the network and the secret with git's credentials."
+            f"git could not read {without_secrets(repository)}: {error}. "
+            "Check --repository, the network, and GIT_USERNAME and GIT_PASSWORD, which a cluster takes from a Secret."
         ) from None
     finally:
         (directory / "FETCH_HEAD").unlink(missing_ok=True)
     commit = git.commit(revision)
     if commit is None:
-        place = without_credentials(repository)
+        place = without_secrets(repository)
         raise PipelineError(
             f"--revision {revision}: no branch, tag or commit of {place}.{git.guess(revision)} Push it first."
         )
@@ -124,6 +135,5 @@ def _trusting(repository: str, settings: Path) -> Path | None:
     own = [os.environ.get("GIT_CONFIG_GLOBAL", ""), str(home / ".config" / "git" / "config"), str(home / ".gitconfig")]
     for key, values in {"include.path": own, "safe.directory": [repository, f"{repository}/.git"]}.items():
         for value in filter(None, values):
-            words = ["git", "config", "--file", str(settings), "--add", key, str(Path(value).absolute())]
-            subprocess.run(words, check=True, capture_output=True)
+            Git(settings.parent).run("config", "--file", str(settings), "--add", key, str(Path(value).absolute()))
     return settings

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.messages import PipelineError, say
-from pipeline.storage.faults import NO_ROOM
 from pipeline.storage.remote_url import remote_url
 from pipeline.working_copy.git import Git
 from pipeline.working_copy.params import set_params
@@ -66,7 +65,7 @@ def working_copy(
             set_params(folder, overrides)
             yield WorkingCopy(folder, git, commit)
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if not str(error.filename).startswith(str(root)):
             raise
         raise PipelineError(f"{error.filename}: {error.strerror}. $WORKSPACE_ROOT chooses another place.") from error
     finally:

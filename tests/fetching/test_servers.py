@@ -1,3 +1,4 @@
+import re
 import time
 from email.utils import formatdate
 
@@ -238,10 +239,13 @@ def test_s3_without_a_server_names_the_endpoint(monkeypatch):
         answer(ask_s3, "s3://sets/folder/a.bin")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("AWS_ENDPOINT_URL", "not a url"), ("AWS_ENDPOINT_URL_S3", "127.0.0.1:9000")]
+)
 @pytest.mark.usefixtures("storage")
-def test_s3_with_an_endpoint_that_is_no_url_is_refused(monkeypatch):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "not a url")
-    with pytest.raises(InputError, match="Invalid endpoint: not a url"):
+def test_s3_with_an_endpoint_that_is_no_address_is_refused(name, value, monkeypatch):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=f"s3://sets/folder/a.bin: {name}: '{re.escape(value)}' is no address of a"):
         answer(ask_s3, "s3://sets/folder/a.bin")
 
 

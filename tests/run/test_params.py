@@ -27,6 +27,10 @@ class Recipe(Params):
     schedule: Annotated[Flat | Steps, Field(discriminator="name")] = Flat(name="flat")
 
 
+class Named(Params):
+    title: str
+
+
 class Network(Params):
     recipe: Recipe | None = None
     recipes: tuple[Recipe, ...] = ()
@@ -52,8 +56,18 @@ def refused(kind: Any, value: Any) -> str:
 
 class TestTyped:
     def test_values_are_converted_and_defaults_filled_in(self) -> None:
-        recipe = typed(Recipe, {"steps": 10, "rate": "1e-3"}, "x")  # which YAML 1.1 reads as a string
+        recipe = typed(Recipe, {"steps": 10.0, "rate": 0.001}, "x")
         assert recipe == Recipe(steps=10, rate=0.001, schedule=Flat(name="flat"))
+
+    @pytest.mark.parametrize("text", ["10", "1e1", "1_0", " 10", "0.5", "-1"])
+    @pytest.mark.parametrize("key", ["steps", "rate"])
+    def test_a_text_is_no_number(self, key: str, text: str) -> None:
+        told = refused(Recipe, {**RECIPE, key: text})
+        assert told.startswith(f"params.yaml: student.{key}: ")
+        assert repr(text) in told
+
+    def test_a_number_is_no_text_and_quotes_make_it_one(self) -> None:
+        assert "found 1000. Put quotes around a text." in refused(Named, {"title": 1_000})
 
     def test_a_section_is_frozen(self) -> None:
         recipe = typed(Recipe, RECIPE, "x")

@@ -3,8 +3,10 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from components.dependencies import verdict
 from components.run.errors import InputError
 from components.run.params import Choice, Params
 from components.run.step import parse, run_step
+from tests.planted import REPOSITORIES, is_in
 from tests.small_project import SmallProject
 
 ROOT = Path(__file__).parents[2]
@@ -153,6 +156,46 @@ class TestRunStep:
             run_step(stopped, ["--params", str(ROOT / "params.yaml")])
         assert left.value.code == 130
         assert capsys.readouterr().err == "\nstopped. Run it again to continue.\n"
+
+    @pytest.mark.parametrize(
+        ("act", "told"),
+        [
+            (lambda: os.link("folder", "other"), "folder: Operation not permitted."),
+            (lambda: Path("params.yaml/x").write_text("x"), "params.yaml/x: Not a directory."),
+            (lambda: Path("folder").write_text("x"), "folder: Is a directory."),
+            (lambda: Path("x" * 300).mkdir(), f"{'x' * 300}: File name too long."),
+            (lambda: Path("loop").read_text(), "loop: Too many levels of symbolic links."),
+            (lambda: Path("/dev/full").write_text("x"), "reading or writing: No space left on device."),
+            (lambda: Path("folder").rename("params.yaml"), "folder: Not a directory."),
+            (lambda: socket.create_connection(("127.0.0.1", 9)), "reading or writing: Connection refused."),
+        ],
+    )
+    def test_a_fault_of_files_is_one_message_and_exit_code_2(
+        self, act: Callable[[], object], told: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def faulty() -> None:
+            Path("folder").mkdir()
+            Path("loop").symlink_to("loop")
+            act()
+
+        try:
+            run_step(faulty, [])
+            code: object = 0
+        except (SystemExit, OSError) as error:
+            code = getattr(error, "code", error)
+        assert code == 2
+        assert capsys.readouterr().err == (
+            f"error: {told} Nothing half-written was kept: check that you may read and write there and that its disk "
+            "has room, or choose another place, then run again.\n"
+        )
+
+    def test_a_message_is_told_without_secrets(self, capsys: pytest.CaptureFixture[str]) -> None:
+        def faulty() -> None:
+            raise InputError(f"{REPOSITORIES}: cannot be")
+
+        with pytest.raises(SystemExit):
+            run_step(faulty, [])
+        assert not is_in(capsys.readouterr().err)
 
     def test_a_fault_of_the_program_keeps_its_traceback(self) -> None:
         def faulty(output: Path) -> None:

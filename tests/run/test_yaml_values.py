@@ -86,6 +86,36 @@ def test_what_was_read_may_be_changed() -> None:
     assert read_yaml("a: [1]") == {"a": [1]}
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: 2024-01-01", "params.yaml: a: YAML takes this for a date, '2024-01-01'; put quotes around it."),
+        ("a: [1, 2024-01-01 10:00:00]", "params.yaml: a.1: YAML takes this for a date, '2024-01-01 10:00:00'; put"),
+        ("a: {b: !!binary aGk=}", "params.yaml: a.b: YAML takes this for no text and no number"),
+        ("a: !!set {b}", "params.yaml: a: YAML takes this for no text and no number"),
+        ("a: {null: x}", "params.yaml: a: YAML takes a key for nothing, 'None'; put quotes around it."),
+        ("a: {~: x}", "params.yaml: a: YAML takes a key for nothing"),
+        ("a: {true: x}", "params.yaml: a: YAML takes a key for a truth value, 'True'"),
+        ("a: {1_000: x}", "params.yaml: a: YAML takes a key for a number, '1000'"),
+        ("a: {0o10: x}", "params.yaml: a: YAML takes a key for a number, '8'"),
+        ("a: {.5: x}", "params.yaml: a: YAML takes a key for a number, '0.5'"),
+        ("2024-01-01: x", "params.yaml: YAML takes a key for a date, '2024-01-01'; put quotes around it."),
+        ("2024: x", "params.yaml: YAML takes a key for a number, '2024'"),
+    ],
+)
+def test_what_yaml_takes_for_something_else_is_refused(
+    text: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(text)
+    said = ""
+    try:
+        read_params()
+    except InputError as refused:
+        said = str(refused)
+    assert said.startswith(told)
+
+
 SOURCE = "sources: {one: {files: [{url: URL}]}}\n"
 FETCH = ["--raw", "raw", "--params", "params.yaml"]
 

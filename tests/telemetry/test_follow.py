@@ -265,6 +265,44 @@ class TestCommand:
         shown = address.replace("http://", "http://***@")
         assert ended.stderr == f"error: {shown} answers with HTTP 500; 1 journals are waiting in {tmp_path}.\n"
 
+    @pytest.mark.parametrize(
+        ("flags", "environment", "told"),
+        [
+            *(
+                (
+                    [],
+                    {"MLFLOW_TRACKING_URI": uri},
+                    f"MLFLOW_TRACKING_URI: {uri!r} is no address of a server or database",
+                )
+                for uri in ("127.0.0.1:5000", "./mlruns", "http://", "htp://host", "sqlite:/x", "http://host:50o0")
+            ),
+            ([], {"TRACKING": "of"}, "TRACKING: 'of': expected on, off or journal"),
+            ([], {"TRACKING": "off"}, "TRACKING=off: there is nowhere to send to."),
+            ([], {"TRACKING_DIR": "file/below"}, "file/below: Not a directory"),
+            ([], {"TRACKING_DIR": "x" * 300}, ": File name too long"),
+            *(
+                (["--ui"], {"PORT": port}, f"PORT: {port!r} is no port: write a number from 1 to 65535")
+                for port in ("abc", "0", "99999", "-1", "50.5", "")
+            ),
+        ],
+    )
+    def test_refuses_what_it_can_not_use(self, flags, environment, told, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "file").touch()
+        monkeypatch.setattr(sys, "argv", ["telemetry", *flags])
+        usable = {"TRACKING": "on", "TRACKING_DIR": "journals", "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/m.db"}
+        for name, value in {**usable, **environment}.items():
+            monkeypatch.setenv(name, value)
+        try:
+            code = command.main()
+        except (OSError, ValueError, SystemExit) as error:
+            code = getattr(error, "code", error)
+        assert code == 2
+        said = capsys.readouterr().err
+        assert told in said
+        assert said.startswith("error: ")
+        assert said.count("\n") == 1
+
     def test_has_nothing_to_do_beside_a_steps_own_process(self, tmp_path):
         with follow.only_one(tmp_path):
             ended = synced(tmp_path, "http://host")

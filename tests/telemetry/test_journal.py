@@ -11,14 +11,11 @@ import pytest
 from dvc_data.hashfile.build import build
 from dvc_data.hashfile.db import HashFileDB
 from dvc_objects.fs.local import LocalFileSystem
-from hypothesis import given
-from hypothesis import strategies as st
 
 from components.telemetry import context
 from components.telemetry.hashes import dvc_md5, locked_inputs, size_of
 from components.telemetry.journal import EVENTS, Journal, Sent, Writer, journals_in
 from components.telemetry.registry import stored_at
-from components.telemetry.secrets import without_secrets
 from components.telemetry.settings import read_settings
 
 ROOT = Path(__file__).parents[2]
@@ -101,30 +98,6 @@ class TestJournal:
 
 
 HIDDEN = "s3cr3t/pa ss"
-
-
-class TestSecrets:
-    @pytest.mark.parametrize(
-        ("text", "expected"),
-        [
-            ("http://me:word@host:5000/x", "http://***@host:5000/x"),
-            ("postgresql://u:p%40w@db/x failed", "postgresql://***@db/x failed"),
-            ("https://host/x?X-Amz-Signature=abc&y=1", "https://host/x?X-Amz-Signature=***&y=1"),
-            ("https://host/x?token=abc", "https://host/x?token=***"),
-            (f"is {HIDDEN}, says", "is ***, says"),
-            ("s3cr3t%2Fpa%20ss", "***"),
-            ("steps: 100, learning_rate@x", "steps: 100, learning_rate@x"),
-            ("a short one stays", "a short one stays"),
-        ],
-    )
-    def test_are_taken_out_of_any_text(self, text, expected):
-        variables = {"MLFLOW_TRACKING_PASSWORD": HIDDEN, "OTHER_TOKEN": "one", "HOME": "steps"}
-        assert without_secrets(text, variables) == expected
-        assert without_secrets({text: [text, 1]}, variables) == {expected: [expected, 1]}
-
-    @given(st.text(st.characters(blacklist_categories=["Cs"]), min_size=6))
-    def test_no_value_of_a_secret_variable_survives(self, value):
-        assert set(value) == {"*"} or value not in without_secrets(f"<{value}>", {"API_KEY": value})
 
 
 class TestSettings:

@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from components.telemetry.follow import AwayError, send_all
+from components.telemetry.follow import AwayError, UnusableError, send_all
 from components.telemetry.journal import SENT, Journal, Writer, journals_in
 
 pytestmark = pytest.mark.slow  # mlflow takes long to import, and to make its database
@@ -187,6 +187,59 @@ class TestPipeline:
 
     def test_an_injected_run_that_the_server_does_not_know_is_left_aside(self, tmp_path, make_sender, runs):
         Stage(tmp_path, injected="0" * 32).ended()
+        send_all(tmp_path, make_sender())
+        assert [len(some) for some in runs()] == [1, 1]
+
+
+class TestDeleted:
+    """MLflow refuses all that is sent to what somebody deleted; the journal waits, or begins its run anew."""
+
+    @pytest.mark.parametrize("named", ["name", "id"])
+    def test_an_experiment_is_named_with_the_ways_out(
+        self, named, tmp_path, make_sender, client, experiment, runs, monkeypatch
+    ):
+        identifier = client.create_experiment(experiment, (tmp_path / "artifacts").as_uri())
+        client.delete_experiment(identifier)
+        if named == "id":
+            monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", identifier)
+        Stage(tmp_path).trained().ended()
+        with pytest.raises(AwayError) as refused:
+            send_all(tmp_path, make_sender())
+        variable = f"MLFLOW_EXPERIMENT_ID={identifier}" if named == "id" else f"MLFLOW_EXPERIMENT_NAME={experiment}"
+        assert str(refused.value) == (
+            f"has {variable} among its deleted experiments: restore it by `mlflow experiments restore "
+            f"--experiment-id {identifier}`, or name another one by MLFLOW_EXPERIMENT_NAME"
+        )
+        assert isinstance(refused.value, UnusableError)
+        client.restore_experiment(identifier)
+        assert send_all(tmp_path, make_sender()) == 1
+        assert runs()[1][0].data.metrics["train/total"] == 1 / 3
+
+    @pytest.mark.parametrize("identifier", ["987654", "abc", "-1", "1.5", "a b"])
+    def test_an_experiment_that_never_was_is_named(self, identifier, tmp_path, make_sender, monkeypatch):
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", identifier)
+        Stage(tmp_path).ended()
+        with pytest.raises(AwayError) as refused:
+            send_all(tmp_path, make_sender())
+        assert f"refuses MLFLOW_EXPERIMENT_ID={identifier} (" in str(refused.value)
+        assert len(journals_in(tmp_path)) == 1
+
+    def test_a_run_that_goes_on_is_begun_anew_and_nothing_of_it_is_lost(self, tmp_path, make_sender, client, runs):
+        stage = Stage(tmp_path).trained()
+        send_all(tmp_path, make_sender())
+        client.delete_run(runs()[1][0].info.run_id)
+        stage.trained(range(4, 6)).ended()
+        send_all(tmp_path, make_sender())
+        send_all(tmp_path, make_sender())
+        nested = runs()[1]
+        assert len(nested) == 1
+        history = client.get_metric_history(nested[0].info.run_id, "train/total")
+        assert [one.step for one in history] == [1, 2, 3, 4, 5]
+
+    def test_an_injected_run_is_left_aside(self, tmp_path, make_sender, client, experiment, runs):
+        run = client.create_run(client.create_experiment(experiment, (tmp_path / "a").as_uri()))
+        client.delete_run(run.info.run_id)
+        Stage(tmp_path, injected=run.info.run_id).ended()
         send_all(tmp_path, make_sender())
         assert [len(some) for some in runs()] == [1, 1]
 

@@ -18,6 +18,7 @@ from pipeline.kubeflow import cluster
 from pipeline.kubeflow.compile import compiled
 from tests.pipeline.kubeflow.kubeflow_server import KubeflowServer
 from tests.pipeline.toy import PARAMS, STAGES, make_project, pipeline_command, write_project
+from tests.planted import REPOSITORIES, SECRET, is_in
 
 TOKEN = "planted-token-8ed2"
 IMAGE = "registry.local/image:1"
@@ -143,14 +144,62 @@ class TestRevision:
             (["--revision", "nosuch"], "--revision nosuch: no commit of this clone. Commit first, or `git fetch`."),
             (["--revision", "HEAD"], "this clone has no remote `origin`"),
             (["--repository", "https://example.org"], "--repository: say which --revision of it to run"),
-            (["--revision", "HEAD", "--repository", "https://u:p4ss@h/x"], "the URL holds a password"),
         ],
     )
     def test_is_checked_before_anything_is_sent(self, server, submit, flags, said) -> None:
-        printed = submit(*flags, code=2)
-        assert said in printed
-        assert "p4ss" not in printed
+        assert said in submit(*flags, code=2)
         assert server.requests == []
+
+
+class TestSecrets:
+    """Kubeflow stores a run's parameters, and shows them to whoever sees the run."""
+
+    @pytest.mark.parametrize("address", [*REPOSITORIES, f"user:{SECRET}@127.0.0.1:x.git"])
+    @pytest.mark.parametrize("given", ["--repository", "origin"])
+    def test_an_address_with_one_is_refused_with_the_way_to_give_it(self, given, address, server, submit, committed):
+        flags = ["--revision", "HEAD"] + (["--repository", address] if given == "--repository" else [])
+        git(committed, "remote", "add", "origin", address)
+        try:
+            printed = submit(*flags, code=2)
+        finally:
+            git(committed, "remote", "remove", "origin")
+        assert printed.startswith("error: --repository: holds a password or token, which Kubeflow would store: ")
+        assert "GIT_USERNAME and GIT_PASSWORD from the Secret restoration-distillation-git" in printed
+        assert printed.count("\n") == 1
+        assert not is_in(printed)
+        assert server.requests == []
+
+    @pytest.mark.parametrize("address", ["git@127.0.0.1:x.git", "ssh://git@127.0.0.1/x.git", "https://127.0.0.1/x.git"])
+    def test_an_address_without_one_reaches_the_cluster_as_it_is(self, address, server, submit):
+        submit("--revision", "HEAD", "--repository", address)
+        assert server.runs[0]["runtime_config"]["parameters"]["repository"] == address
+
+    @pytest.mark.parametrize(
+        ("flags", "said"),
+        [
+            (["--set", f"factor='https://user:{SECRET}@host/x'"], "--set: holds a password or token"),
+            (["--set", f"factor='https://host/x?token={SECRET}'"], "--set: holds a password or token"),
+            (["--image", f"https://user:{SECRET}@registry/image:1"], "--image: holds a password or token"),
+            (["--image", f"user:{SECRET}@registry/image:1"], "--image: holds a password or token"),
+            (["--set", "factor=value-of-a-variable"], "--set: holds a password or token"),
+        ],
+    )
+    def test_other_parameters_with_one_are_refused(self, flags, said, server, submit):
+        printed = submit(*flags, code=2, MY_TOKEN="value-of-a-variable")  # noqa: S106
+        assert said in printed
+        assert not is_in(printed)
+        assert server.requests == []
+
+    def test_nothing_that_is_sent_has_one_of_the_environment(self, server, submit):
+        names = ("AWS_SECRET_ACCESS_KEY", "GIT_PASSWORD", "KFP_TOKEN", "MLFLOW_TRACKING_PASSWORD", "AWS_SESSION_TOKEN")
+        addresses = {"MLFLOW_TRACKING_URI": REPOSITORIES[0], "DVC_REMOTE_URL": f"ssh://git:{SECRET}@host/x"}
+        printed = submit(**dict.fromkeys(names, SECRET), **addresses)
+        assert not is_in(printed + json.dumps(server.runs))
+
+    def test_the_address_of_the_cluster_is_printed_without_one(self, server, submit):
+        printed = submit(KFP_HOST=server.host.replace("://", f"://user:{SECRET}@"))
+        assert "run: run-0\nhttp://***@127.0.0.1:" in printed
+        assert not is_in(printed + json.dumps(server.runs))
 
 
 class TestMistakes:
@@ -199,6 +248,10 @@ class TestCluster:
     @pytest.mark.parametrize("host", ["no-scheme", "http:", "ftp://x"])
     def test_with_a_wrong_address_is_told(self, submit, host) -> None:
         assert f"error: {host}" in submit(code=2, KFP_HOST=host)
+
+    def test_whose_authorities_are_in_no_file_is_told(self, submit, tmp_path) -> None:
+        for name in (tmp_path, tmp_path / "none"):
+            assert f"SSL_CERT_FILE: {name}: no such file" in submit(code=2, SSL_CERT_FILE=str(name))
 
     def test_that_asks_for_a_token_is_told(self, server, submit) -> None:
         server.token = "another"

@@ -2,12 +2,16 @@
 
 import json
 import shutil
+import socket
 
 import pytest
 
+from pipeline.__main__ import main
 from pipeline.results.metrics import Comparison
 from pipeline.results.score_comment import comment
+from tests.pipeline.refusals import refusal
 from tests.pipeline.runnable import Project, params_with
+from tests.planted import REPOSITORIES, is_in
 
 pytest_plugins = ["tests.pipeline.fixtures"]
 
@@ -112,7 +116,57 @@ def test_metrics_that_are_nowhere_are_an_error_that_says_where_to_get_them(clone
     assert "data/scores/sr/scratch.json" in ended.stderr
     assert "DVC_REMOTE_URL" in ended.stderr
     empty = clone.pipeline("compare", "main", code=2, DVC_REMOTE_URL=str(tmp_path / "empty"))
-    assert "neither in DVC's cache nor in a remote" in empty.stderr
+    assert f"neither in DVC's cache nor in {tmp_path / 'empty'} (" in empty.stderr
+
+
+def test_what_is_wrong_with_a_remote_is_told_as_it_is(clone, s3, monkeypatch, capsys):
+    monkeypatch.chdir(clone.folder)
+    found = s3.environment()
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    for changed, told in (
+        ({"DVC_REMOTE_URL": "gs://bucket"}, "DVC_REMOTE_URL: gs:// needs the package dvc-gs"),
+        ({"AWS_ENDPOINT_URL": nobody}, f"at {nobody.removeprefix('http://')}: Could not connect to the endpoint URL"),
+        ({"AWS_ENDPOINT_URL": "127.0.0.1:1"}, "AWS_ENDPOINT_URL: '127.0.0.1:1' is no address of a server"),
+        (
+            {"DVC_REMOTE_URL": "s3://no-such-bucket/x"},
+            "neither in DVC's cache nor in s3://no-such-bucket/x at 127.0.0.1",
+        ),
+        ({"DVC_REMOTE_URL": "/nowhere"}, "neither in DVC's cache nor in /nowhere"),
+    ):
+        environment = {**found, "DVC_REMOTE_URL": f"s3://{s3.bucket()}", "STORAGE_PATIENCE": "0", **changed}
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        assert told in refusal(["compare", "main"], capsys), changed
+
+
+def test_what_is_wrong_with_the_projects_own_remote_is_told(clone, monkeypatch, capsys):
+    monkeypatch.chdir(clone.folder)
+    monkeypatch.delenv("DVC_REMOTE_URL", raising=False)
+    for url, told in (("gs://bucket", "requires 'dvc-gs'"), ("ssh://host/x", "requires 'dvc-ssh'")):
+        clone.dvc("remote", "add", "--default", "--force", "--quiet", "own", url)
+        said = refusal(["compare", "main"], capsys)
+        assert told in said
+        assert "`dvc remote list`" in said
+
+
+def test_params_are_told_without_secrets(changed, monkeypatch, capsys):
+    monkeypatch.chdir(changed.folder)
+    monkeypatch.setenv("WORKSPACE_ROOT", str(changed.workspaces))
+    monkeypatch.delenv("DVC_REMOTE_URL", raising=False)
+    params_with(changed.folder, "alpha: 0.75", f"alpha: {REPOSITORIES[0]}")
+    for words in (["compare", "main"], ["plan"]):
+        assert main(words) == 0
+        told = capsys.readouterr().out
+        assert "https://***@127.0.0.1:9/x.git" in told
+        assert not is_in(told)
+
+
+def test_a_comment_that_can_not_be_written_is_one_line_that_names_the_file(changed, monkeypatch, capsys):
+    monkeypatch.chdir(changed.folder)
+    for place, why in (("data", "Is a directory"), ("dvc.yaml/x", "File exists"), ("/dev/full", "No space left")):
+        assert why in refusal(["compare", "main", "--output", place], capsys)
 
 
 def test_outside_of_a_repository_it_says_so(changed):

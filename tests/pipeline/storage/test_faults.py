@@ -1,6 +1,7 @@
 """Faults of file systems that no server here has: told by the status that they carry, and without credentials."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ from pipeline.messages import PipelineError
 from pipeline.storage.faults import Missing, Unavailable, told
 
 NAME = "gs://bucket/prefix/key"
+
+
+OF_FILES = (errno.ENOSPC, errno.EPERM, errno.EIO, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EDQUOT)
 
 
 class FaultError(Exception):
@@ -50,8 +54,9 @@ def test_these_say_that_there_is_no_object(error):
     [
         (FaultError(status_code=403), "403"),
         (FaultError("Host key is not trusted", code=9), "Host key is not trusted"),
-        (FaultError("no answer of https://user:secret@host/x"), "no answer of https://host/x"),
-        (OSError(errno.ENOSPC, "No space left on device", "here"), "here: No space left on device"),
+        (FaultError("no answer of https://user:secret@host/x"), "no answer of https://***@host/x"),
+        *((OSError(code, os.strerror(code), "here"), f"here: {os.strerror(code)}") for code in OF_FILES),
+        *((OSError(code, os.strerror(code)), f"{NAME}: {os.strerror(code)}") for code in OF_FILES),
     ],
 )
 def test_these_stay(error, words):

@@ -15,7 +15,9 @@ from pipeline.storage.cache_objects import CacheObject
 from pipeline.storage.faults import Missing
 from pipeline.storage.remote import Remote, open_remote
 from pipeline.storage.stores import Store
+from tests.pipeline.refusals import refusal
 from tests.pipeline.s3_server import SECRET_KEY
+from tests.planted import SECRET, is_in
 
 pytest_plugins = ["tests.pipeline.fixtures"]
 
@@ -302,11 +304,54 @@ def test_no_remote_is_none(monkeypatch):
     assert open_remote() is None
 
 
-@pytest.mark.parametrize("url", ["ftp://bucket", "https://user:secret@host/x", "s3://"])
-def test_other_remotes_are_refused_without_what_the_url_holds(url):
-    with pytest.raises(PipelineError, match=r"expected s3://BUCKET/PREFIX or a folder") as error:
-        Store(url)
-    assert "secret" not in str(error.value)
+OTHER_REMOTES = (
+    *("ftp://bucket", f"https://user:{SECRET}@host/x", f"https://host/x?token={SECRET}", "s3:/bucket", "s3:///prefix"),
+    *("s3://", "s3:bucket", "S3://bucket", "gs:/bucket", f"user:{SECRET}@host:/x", "user@host:x"),
+)
+
+
+def test_a_folder_that_can_not_take_an_object_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file/below", "/proc/x", "/dev/null"):
+        site = Site(tmp_path, Remote(Store(str(place))))
+        site.remote.patience = 0.0
+        assert f"{place}/" in failing(lambda site=site: site.remote.push([site.made()]))
+
+
+LOCK = "schema: '2.0'\nstages:\n  fetch@sr:\n    cmd: x\n"
+COMMANDS = (["plan"], ["compare"], ["task", "--stage", "fetch@sr"], ["publish", "--upstream", "lock"])
+
+
+@pytest.mark.parametrize("url", OTHER_REMOTES)
+def test_other_remotes_are_refused(url, monkeypatch):
+    monkeypatch.setenv("DVC_REMOTE_URL", url)
+    with pytest.raises(PipelineError, match=r"DVC_REMOTE_URL: .*: expected s3://BUCKET/PREFIX or a folder's path"):
+        open_remote()
+
+
+def test_every_command_refuses_them_without_what_the_url_holds(project, monkeypatch, capsys):
+    monkeypatch.chdir(project.folder)
+    (project.folder / "lock").write_text(LOCK)
+    for url in OTHER_REMOTES[:5]:
+        monkeypatch.setenv("DVC_REMOTE_URL", url)
+        for words in COMMANDS:
+            told = refusal(words, capsys)
+            assert told.startswith("DVC_REMOTE_URL: "), (url, words, told)
+            assert not is_in(told)
+
+
+def test_every_command_refuses_an_endpoint_that_is_no_address(project, monkeypatch, capsys):
+    monkeypatch.chdir(project.folder)
+    (project.folder / "lock").write_text(LOCK)
+    monkeypatch.setenv("DVC_REMOTE_URL", "s3://bucket/prefix")
+    for value in ("127.0.0.1:9000", "localhost", "http:/host:9000", "ftp://host", "http://host:90o0"):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", value)
+        for words in (*COMMANDS, ["local", "--image", "image"]):
+            told = refusal(words, capsys)
+            assert (
+                told
+                == f"AWS_ENDPOINT_URL: {value!r} is no address of a server: write http://HOST:PORT or https://HOST."
+            )
 
 
 @pytest.mark.parametrize(("kind", "package"), [("gs", "dvc-gs"), ("azure", "dvc-azure"), ("ssh", "dvc-ssh")])
@@ -317,8 +362,9 @@ def test_a_remote_whose_package_is_not_installed_names_it(kind, package, monkeyp
     assert "secret" not in str(error.value)
 
 
-def test_a_patience_that_is_no_number_is_named(monkeypatch, tmp_path):
+@pytest.mark.parametrize("patience", ["long", "60s", "nan", "inf", "-1"])
+def test_a_patience_that_is_no_number_of_seconds_is_named(patience, monkeypatch, tmp_path):
     monkeypatch.setenv("DVC_REMOTE_URL", str(tmp_path))
-    monkeypatch.setenv("STORAGE_PATIENCE", "long")
-    with pytest.raises(PipelineError, match="STORAGE_PATIENCE"):
+    monkeypatch.setenv("STORAGE_PATIENCE", patience)
+    with pytest.raises(PipelineError, match=f"STORAGE_PATIENCE: '{patience}': expected a number of seconds, 0 or more"):
         open_remote()

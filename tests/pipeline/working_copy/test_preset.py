@@ -183,3 +183,22 @@ def test_a_plan_has_its_stages(command: Command) -> None:
     assert "evaluate@deblur-scratch-3" in said
     assert words("git", "status", "--porcelain") == ""
     assert "write `--preset bsds500`" in command("plan", "--set", "+conf/preset=bsds500", code=2)
+
+
+@pytest.mark.parametrize(
+    ("written", "taken"),
+    [("on", "True"), ("no", "False"), ("010", "8"), ("1:30", "90"), ("12:30:00", "45000"), ("0o10", "'0o10'")],
+)
+def test_a_value_that_a_preset_takes_for_another_is_refused(
+    written: str, taken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "conf/preset"
+    folder.mkdir(parents=True)
+    (folder / "base.yaml").write_text(f"# @package _global_\na:\n  b: {written}\n")
+    (folder / "over.yaml").write_text("# @package _global_\ndefaults:\n  - /conf/preset/base\na:\n  c: 1\n")
+    said = ""
+    try:
+        composed_over(tmp_path, {"a": {"b": 1, "c": 2}}, "over")
+    except PipelineError as refused:
+        said = str(refused)
+    assert said.startswith(f"conf/preset/base.yaml: a.b: what stands there is taken for {taken} in a preset: ")

@@ -3,17 +3,21 @@
 import os
 import shutil
 import subprocess
+from base64 import b64encode
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from pipeline.messages import PipelineError
 from pipeline.working_copy.git import Git
 from pipeline.working_copy.workspace import link_checkpoints, working_copy
+from tests.planted import REPOSITORIES, SECRET, is_in
 
 pytest_plugins = ["tests.pipeline.fixtures"]
-
-SECRET = "planted-token"
 
 
 @pytest.fixture
@@ -21,9 +25,32 @@ def here(project, monkeypatch):
     """The project, in whose folder the command is called."""
     monkeypatch.chdir(project.folder)
     monkeypatch.setenv("WORKSPACE_ROOT", str(project.workspaces))
-    for name in ("DVC_REMOTE_URL", "DVC_CACHE_DIR", "CHECKPOINT_DIR"):
+    for name in ("DVC_REMOTE_URL", "DVC_CACHE_DIR", "CHECKPOINT_DIR", "GIT_USERNAME", "GIT_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
     return project
+
+
+@contextmanager
+def private_server(folder, account):
+    """A folder by HTTP, for one account alone; yields its address."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            if self.headers.get("Authorization") == f"Basic {b64encode(account.encode()).decode()}":
+                super().do_GET()
+                return
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="git"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
 
 
 def files(folder):
@@ -142,10 +169,30 @@ class TestRevision:
         with pytest.raises(PipelineError, match="give --repository too"):
             working_copy("main", "", {}).__enter__()
 
-    def test_a_repository_that_can_not_be_read_is_named_without_its_credentials(self, here, capfd):
-        with pytest.raises(PipelineError, match=r"git could not read http://127\.0\.0\.1:9/x\.git") as error:
-            working_copy("main", f"http://user:{SECRET}@127.0.0.1:9/x.git", {}).__enter__()
-        assert SECRET not in str(error.value) + "".join(capfd.readouterr())
+    @pytest.mark.parametrize("address", REPOSITORIES)
+    def test_a_repository_that_can_not_be_read_is_named_without_its_credentials(self, address, here, capfd):
+        with pytest.raises(PipelineError, match=r"git could not read (https?|ssh)://.*127\.0\.0\.1:9/") as error:
+            working_copy("main", address, {}).__enter__()
+        assert not is_in(str(error.value) + "".join(capfd.readouterr()))
+
+    @pytest.mark.parametrize(("user", "given"), [("reader", {"GIT_USERNAME": "reader"}), ("git", {})])
+    def test_a_repository_that_asks_who_reads_it_is_told_by_the_environment(self, user, given, here, monkeypatch):
+        here.git("update-server-info")
+        monkeypatch.setenv("GIT_PASSWORD", SECRET)
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        with (
+            private_server(here.folder / ".git", f"{user}:{SECRET}") as address,
+            working_copy("main", address, {}) as copy,
+        ):
+            assert copy.commit == here.git("rev-parse", "main")
+            stored = [path.read_bytes() for path in copy.folder.parent.rglob("*") if path.is_file()]
+            assert not any(SECRET.encode() in content for content in stored)
+
+    def test_without_them_its_variables_are_named(self, here):
+        with private_server(here.folder / ".git", "reader:x") as address, pytest.raises(PipelineError) as error:
+            working_copy("main", address, {}).__enter__()
+        assert "GIT_USERNAME and GIT_PASSWORD" in str(error.value)
 
     def test_credentials_of_the_repository_are_stored_nowhere(self, here, monkeypatch):
         monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
