@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import uuid
 from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,11 +132,6 @@ class Store:
 
     def _path(self, key: str) -> str:
         return f"{self.root.rstrip('/')}/{key}"
-
-
-def partial_of(path: Path) -> Path:
-    """A name beside `path` that no other process takes, on no other machine."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
 
 
 def md5_of(path: Path) -> str:
