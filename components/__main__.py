@@ -5,6 +5,8 @@ import importlib
 import os
 import sys
 
+from components.run.parent import end_with_dvc
+
 # What the step does.
 STEPS = {
     "fetch": "bring datasets and checkpoints here, verified by their checksums",
@@ -42,6 +44,7 @@ def main() -> None:
     # threads is 14 to 40 times slower as soon as another one runs beside it; short loops cost nothing when it runs
     # alone.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    end_with_dvc()
     importlib.import_module(f"components.{step}").main(sys.argv[2:])
 
 
