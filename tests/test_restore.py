@@ -251,7 +251,7 @@ from pathlib import Path
 from components.exporting.costs import Peak
 from components.exporting.opening import open_network
 from components.use.photograph_files import write_photograph
-from components.use.photographs import read_photograph
+from components.images.photographs import read_photograph
 from components.use.bands import restored_rows
 network = open_network(Path(sys.argv[1]))
 network(torch.rand(1, 3, 64, 64))
