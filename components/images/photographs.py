@@ -20,6 +20,7 @@ from components.images.picture_files import AGAIN, DAMAGED, INKS, refuse_no_file
 from components.images.pixels import Samples
 from components.images.tiff import (
     check_tiff,
+    packing,
     pillow_reads,
     tiff_exif,
     tiff_mode,
@@ -35,8 +36,9 @@ LARGEST = 1_000_000_000
 _FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
 _NAMED = "JPEG, PNG, TIFF, WebP or BMP"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_HEAD, _PNG_DEPTH = 26, 24
-"""Bytes that tell the format, and where among them a PNG's header says its bit depth (PNG, third edition, 11.2.1)."""
+_HEAD, _PNG_DEPTH, _PNG_COLOUR, _PNG_GRAY = 26, 24, 25, (0, 4)
+"""Bytes that tell the format; where among them a PNG's header has its bit depth and its colour type, and which types
+are gray (PNG, third edition, 11.2.1)."""
 _SUSPICIOUS_PIXELS, _SUSPICIOUS_RATIO = 100_000_000, 100
 """A picture of more pixels, with more pixels a byte, is taken for a bomb: JPEGs of the lowest quality have about 30."""
 _SEVERAL = "holds several pictures (an animation or pages); save the one you mean as a file of its own."
@@ -99,7 +101,10 @@ def read_photograph(path: Path, largest: int = LARGEST) -> Photograph:
             if image.mode == "CMYK":
                 raise InputError(f"holds {INKS}; convert it to RGB or gray, or leave it out.")
             mode, kind = image.mode, "JPEG" if image.format == "MPO" else str(image.format)
-            samples = _deep_png(path, mode) if kind == "PNG" and head[_PNG_DEPTH] == 16 else _samples(image)
+            if kind == "PNG" and head[_PNG_DEPTH] == 16:
+                samples = _deep_png(path, head[_PNG_COLOUR] in _PNG_GRAY, image.info.get("transparency"))
+            else:
+                samples = _samples(image)
             exif, description = describe(
                 image.getexif,
                 profile=image.info.get("icc_profile"),
@@ -130,8 +135,12 @@ def _read_tiff(path: Path, largest: int) -> Photograph:
         exif, description = describe(partial(tiff_exif, page), profile=page.iccprofile, resolution=tiff_resolution)
         if not pillow_reads(page):
             return Photograph(_upright(tiff_samples(path, page), exif), "TIFF", tiff_mode(page), description)
-    with Image.open(path, formats=("TIFF",)) as image:
-        return Photograph(_samples(image), "TIFF", image.mode, description)  # loading turns it
+        told = f"holds {packing(page)}, which is not supported; save it as a PNG, or leave it out."
+    try:
+        with Image.open(path, formats=("TIFF",)) as image:
+            return Photograph(_samples(image), "TIFF", image.mode, description)  # loading turns it
+    except UnidentifiedImageError:
+        raise InputError(told) from None
 
 
 def _refuse_large(path: Path, size: tuple[int, int], largest: int) -> None:
@@ -155,15 +164,22 @@ def _samples(image: Image.Image) -> Samples:
     return samples[..., None] if samples.ndim == 2 else samples
 
 
-def _deep_png(path: Path, mode: str) -> Samples:
-    """16-bit samples read by OpenCV, which returns blue first and doesn't know gray with opacity."""
+def _deep_png(path: Path, gray: bool, transparent: int | None) -> Samples:
+    """16-bit samples read by OpenCV, which returns blue first, gray with opacity as colours, and gray without its hole.
+
+    Args:
+        path: the file.
+        gray: whether its header says so.
+        transparent: the gray level that is transparent, if there is one.
+    """
     found = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if found is None or found.dtype != np.uint16:
         raise InputError(f"{DAMAGED} (OpenCV does not read its 16 bits); {AGAIN}")
     deep = np.asarray(found, np.uint16)
     if deep.ndim == 2:
-        return deep[..., None]
-    return deep[..., [0, -1] if mode in {"LA", "La"} else [2, 1, 0, 3][: deep.shape[2]]]
+        opaque = [] if transparent is None else [np.where(deep == transparent, np.uint16(0), np.uint16(65535))]
+        return np.stack([deep, *opaque], -1)
+    return deep[..., [0, -1] if gray else [2, 1, 0, 3][: deep.shape[2]]]
 
 
 def _is_lossless(file: BinaryIO) -> bool:

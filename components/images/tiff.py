@@ -15,7 +15,9 @@ from components.images.picture_files import AGAIN, DAMAGED, INKS
 from components.images.pixels import Samples
 from components.run.errors import InputError
 
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it says of a damaged file is told as an error
+# What they say of a damaged file is told as an error.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _GRAY = (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK)
 _INDIRECT = (PHOTOMETRIC.PALETTE, PHOTOMETRIC.YCBCR)
@@ -94,10 +96,13 @@ def tiff_samples(path: Path, page: TiffPage) -> Samples:
     """
     channels, planes = page.samplesperpixel, page.planarconfig == PLANARCONFIG.SEPARATE
     if channels != 2 and not planes:
-        # OpenCV knows every compression, but neither planes nor gray with opacity.
-        found = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+        # OpenCV knows every compression, but neither planes nor gray with opacity, and it would turn the image.
+        content = np.fromfile(path, np.uint8)
+        if turned := page.tags.get(ExifTags.Base.Orientation):
+            content[turned.valueoffset : turned.valueoffset + 2] = [1, 0] if page.parent.byteorder == "<" else [0, 1]
+        found = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
         if found is None or found.dtype != page.dtype or found.size != math.prod(page.shape):
-            raise InputError(f"{DAMAGED} (OpenCV does not read its {_packing(page)}); {AGAIN}")
+            raise InputError(f"{DAMAGED} (OpenCV does not read its {packing(page)}); {AGAIN}")
         samples = found[..., [2, 1, 0, 3][:channels]] if channels > 1 else found[..., None]
     elif page.compression == COMPRESSION.NONE or page.compression in _DEFLATE:
         if page.compression in _DEFLATE:
@@ -105,7 +110,7 @@ def tiff_samples(path: Path, page: TiffPage) -> Samples:
         found = page.asarray()
         samples = np.moveaxis(found, 0, -1) if planes else found
     else:
-        raise InputError(f"holds {_packing(page)}, which is not supported; save it as a PNG.")
+        raise InputError(f"holds {packing(page)}, which is not supported; save it as a PNG.")
     if page.photometric == PHOTOMETRIC.MINISWHITE:
         samples = np.concatenate([np.invert(samples[..., :1]), samples[..., 1:]], -1)
     return cast("Samples", samples)
@@ -126,10 +131,11 @@ def tiff_resolution(exif: Image.Exif) -> list[float]:
     return [exif[tag] * inches for tag in tags if tag in exif]
 
 
-def _packing(page: TiffPage) -> str:
-    packing = getattr(page.compression, "name", f"compression {page.compression}")
+def packing(page: TiffPage) -> str:
+    """How the pixels of a page are stored, in words."""
+    name = getattr(page.compression, "name", f"compression {page.compression}")
     planes = "in planes" if page.planarconfig == PLANARCONFIG.SEPARATE else "side by side"
-    return f"{page.samplesperpixel} channels of {page.bitspersample} bits {planes}, packed by {packing}"
+    return f"{page.samplesperpixel} channels of {page.bitspersample} bits {planes}, packed by {name}"
 
 
 def _refuse_swollen(page: TiffPage) -> None:

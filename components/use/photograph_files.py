@@ -1,8 +1,9 @@
 """Writes restored pictures band by band, with the format, depth and description of the original picture."""
 
 import os
+import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,7 @@ def _write_tiff(path: Path, shape: tuple[int, int, int], source: Photograph, ban
     channels, described = shape[2], source.description
     size = int(np.prod(shape)) * source.samples.itemsize
     folders = {tag: value for tag, value in described.exif.items() if isinstance(value, dict)}
-    # Where a folder is, is known once it is written.
-    tags: list[tuple[int, int, int, Any, bool]] = [(tag, 4, 1, 0, True) for tag in folders]
-    for tag, value in described.exif.items():
-        if tag not in folders:
-            tags.append((tag, 2, 0, value if isinstance(value, bytes) else str(value).encode(), True))
+    texts = {tag: value for tag, value in described.exif.items() if tag not in folders}
     with tifffile.TiffWriter(path, bigtiff=size > _LARGEST_TIFF, byteorder="<") as file:
         file.write(
             _strips(bands),
@@ -126,24 +123,42 @@ def _write_tiff(path: Path, shape: tuple[int, int, int], source: Photograph, ban
             iccprofile=described.profile or None,
             resolution=described.resolution,
             resolutionunit="inch" if described.resolution else None,
-            extratags=tags,
+            extratags=[
+                (tag, 2, 0, text if isinstance(text, bytes) else text.encode(), True) for tag, text in texts.items()
+            ],
             metadata=None,
             software=False,
         )
     if folders:
         with tifffile.TiffFile(path, mode="r+") as file:
-            for tag, entries in folders.items():
-                _append_folder(file, tag, entries)
+            _append_folders(file, folders)
 
 
-def _append_folder(file: tifffile.TiffFile, tag: int, entries: dict[int, Any]) -> None:
-    """Write a directory of tags at the end of a file, and its place into the tag that names it."""
-    place = file.filehandle.seek(0, os.SEEK_END)
-    folder = ImageFileDirectory_v2(b"II*\0" + bytes(4), group=tag)
-    for number, value in entries.items():
-        folder[number] = value
-    file.filehandle.write(folder.tobytes(place))
-    file.pages.first.tags[tag].overwrite(place)
+def _append_folders(file: tifffile.TiffFile, folders: dict[int, dict[int, Any]]) -> None:
+    """Write directories of tags at the end of a file, and its first directory again, with the tags that name them."""
+    handle, layout = file.filehandle, file.tiff
+    width = layout.offsetsize
+
+    def appended(content: Callable[[int], bytes]) -> int:
+        place = handle.seek(0, os.SEEK_END)
+        handle.write(content(place) + bytes(place % 2))
+        return place
+
+    handle.seek(file.pages.first.offset)
+    count = int.from_bytes(handle.read(layout.tagnosize), "little")
+    tags = [handle.read(layout.tagsize) for _ in range(count)]
+    for number, entries in folders.items():
+        folder = ImageFileDirectory_v2(b"II+\0" + bytes(12) if file.is_bigtiff else b"II*\0" + bytes(4), group=number)
+        for name, value in entries.items():
+            folder[name] = value
+        place = appended(folder.tobytes)
+        kind = 16 if file.is_bigtiff else 4  # an integer as wide as a place
+        tags.append(struct.pack("<HH", number, kind) + (1).to_bytes(width, "little") + place.to_bytes(width, "little"))
+    tags.sort(key=lambda tag: int.from_bytes(tag[:2], "little"))
+    directory = len(tags).to_bytes(layout.tagnosize, "little") + b"".join(tags) + bytes(width)
+    first = appended(lambda _: directory)
+    handle.seek(width)  # TIFF 6.0, section 2, and BigTIFF: the header says where the first directory is
+    handle.write(first.to_bytes(width, "little"))
 
 
 def _strips(bands: Iterator[Samples]) -> Iterator[bytes]:
