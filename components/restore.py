@@ -12,7 +12,7 @@ from components.run.errors import InputError
 from components.run.files import written_whole
 from components.run.step import faults_told
 from components.telemetry.progress import Progress
-from components.use.places import Job, find_jobs
+from components.use.places import Job, find_jobs, is_kept
 
 if TYPE_CHECKING:
     from components.images.pixels import Samples
@@ -71,8 +71,7 @@ def restore(
 
     def one(job: Job) -> bool:
         """Whether it is restored; if not, it was there."""
-        if job.target.exists() and not overwrite:
-            _LOG.warning("%s: already exists and is kept (--overwrite replaces it).", job.target)
+        if is_kept(job.target, overwrite=overwrite):
             return False
         photograph = read_photograph(job.source)
         kind = ENDINGS.get(job.target.suffix.lower(), photograph.format)

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from components.images.picture_files import ENDINGS, refuse_no_file
+from components.images.picture_files import ENDINGS
 from components.run.errors import InputError
 
 _LOG = logging.getLogger(__name__)
@@ -46,14 +46,31 @@ def find_jobs(inputs: Sequence[str], out: Path, suffix: str, ending: str | None)
             raise InputError(
                 f"{source} and {taken[target]} would both become {target}: restore them into separate folders."
             )
-    sources = {os.path.realpath(source) for source in taken.values()}
-    for target, source in taken.items():
-        if os.path.realpath(target) in sources:
-            raise InputError(
-                f"{source}: its result {target} would take the place of a picture; write another --out or --suffix."
-            )
     _refuse_unwritable(out)
-    return [Job(source, target) for target, source in taken.items()]
+    results = {os.path.realpath(target): source for target, source in taken.items()}
+    jobs = []
+    for target, source in taken.items():
+        made_of = results.get(os.path.realpath(source))
+        if made_of == source:
+            raise InputError(f"{source}: its result would take its place; write another --out, or a --suffix.")
+        if made_of:
+            _LOG.warning("%s: left out, since its name is that of the result of %s.", source, made_of)
+        else:
+            jobs.append(Job(source, target))
+    return jobs
+
+
+def is_kept(target: Path, *, overwrite: bool) -> bool:
+    """Whether a file at a result's place stays.
+
+    Raises:
+        InputError: there is a folder.
+    """
+    if target.is_dir():
+        raise InputError(f"its result {target} is a folder; move that away, or write another --out.")
+    if kept := target.exists() and not overwrite:
+        _LOG.warning("%s: already exists and is kept (--overwrite replaces it).", target)
+    return kept
 
 
 def _refuse_unwritable(out: Path) -> None:
@@ -76,7 +93,6 @@ def _pictures(name: str, out: Path) -> Iterator[tuple[Path, Path]]:
     found, left = 0, Counter[str]()
     for match in map(Path, matches):
         if not match.is_dir():
-            refuse_no_file(match)
             found += 1
             yield match, Path(match.name)
             continue
@@ -99,10 +115,10 @@ def _files(folder: Path, out: Path) -> list[Path]:
     """All that is in a folder but folders, through links too; each folder once, where no link leads to it if it can."""
     files: list[Path] = []
     folders, links = [folder], list[Path]()
-    seen = {out.resolve()} - {folder.resolve()}
+    seen = {os.path.realpath(out)} - {os.path.realpath(folder)}
     while folders or links:
         here = folders.pop() if folders else links.pop(0)
-        if (real := here.resolve()) in seen:
+        if (real := os.path.realpath(here)) in seen:
             continue
         seen.add(real)
         try:
