@@ -14,11 +14,12 @@ def refuse_changed(entry: Entry, raw: Path) -> None:
     """Compare the clean file with the manifest.
 
     Raises:
-        InputError: it is missing, or another one than `validate` saw.
+        InputError: it is missing, damaged, or another one than `validate` saw.
     """
     path = raw / entry.clean
     refuse_no_file(path)
     if (found := sha256_of(path)) != entry.sha256:
+        read_image(path)  # says so if it is damaged
         raise _other(path, f"its sha256 is {found}, not {entry.sha256}")
 
 
@@ -28,8 +29,8 @@ def read_clean(entry: Entry, raw: Path, task: Task) -> Image:
     Raises:
         InputError: a broken image, or another one than the manifest describes.
     """
-    image = read_image(raw / entry.clean)
     refuse_changed(entry, raw)
+    image = read_image(raw / entry.clean)
     if image.shape[:2] != (entry.height, entry.width):
         raise _other(
             raw / entry.clean, f"it has {_described(image.shape)}, not {_described((entry.height, entry.width))}"
