@@ -1,7 +1,6 @@
 """The page, in a real browser: a picture goes in by its file input, and comes out three times behind a slider."""
 
 import io
-import json
 import shutil
 import socket
 import threading
@@ -167,7 +166,7 @@ def test_whatever_a_picture_is_the_page_says_why_and_goes_on(data):
     for address in serve(make_page(data, largest_file=3_000_000, largest_picture=10**9)):
         for bad in (*BAD, *BOMBS, *DENSE):
             status, said = ask(f"{address}/restore?student=sr/dckd/3", bad.content, **RAW)
-            if (status, bad.reason in json.loads(said)["message"]) != (400, True):
+            if (status, bad.reason in said) != (400, True):
                 reasons[bad.name] = (status, said)
         assert ask(f"{address}/restore?student=sr/dckd/3", picture(side=8), **RAW)[0] == 200
     assert reasons == {}

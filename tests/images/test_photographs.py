@@ -11,7 +11,7 @@ from components.images.files import read_image
 from components.images.photographs import read_photograph
 from components.run.errors import InputError
 from components.telemetry.memory import own_peak
-from tests.bad_pictures import BAD, BOMBS, DEEP, DENSE, PIXELS, chunk, png, saved, tiff
+from tests.bad_pictures import BAD, BOMBS, DEEP, DENSE, PIXELS, chunk, png, tiff
 
 CHANNELS = {"minisblack": 1, "miniswhite": 1, "rgb": 3}
 LAYOUTS = [
@@ -26,7 +26,7 @@ LAYOUTS = [
 @pytest.mark.parametrize("bits", [8, 16])
 def test_a_tiff_is_read_as_its_tags_say(tmp_path, bits):
     """Every arrangement that tifffile writes, beside the samples that were written."""
-    path = tmp_path / "a.tif"
+    path, wrong = tmp_path / "a.tif", []
     whole = (DEEP >> 8).astype(np.uint8) if bits == 8 else DEEP
     for kind, opacity, planes, compression, tile, order in LAYOUTS:
         channels = CHANNELS[kind] + opacity
@@ -43,9 +43,14 @@ def test_a_tiff_is_read_as_its_tags_say(tmp_path, bits):
         wanted = samples.copy()
         if kind == "miniswhite":
             wanted[..., 0] = np.iinfo(wanted.dtype).max - wanted[..., 0]
-        found = read_photograph(path).samples
-        assert found.dtype == samples.dtype
-        np.testing.assert_array_equal(found, wanted, err_msg=f"{kind} {opacity} {planes} {options} {compression}")
+        try:
+            found = read_photograph(path).samples
+        except InputError as error:
+            wrong.append((kind, opacity, planes, compression, tile, order, str(error)))
+        else:
+            if found.dtype != wanted.dtype or not np.array_equal(found, wanted):
+                wrong.append((kind, opacity, planes, compression, tile, order, "other samples"))
+    assert wrong == []
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -129,11 +134,3 @@ def test_a_picture_that_needs_more_memory_than_is_free_is_refused(tmp_path, monk
     monkeypatch.setattr(psutil, "virtual_memory", lambda: little)
     with pytest.raises(InputError, match=r"a\.png: needs 0\.0 GB of memory, and 0\.0 GB are free"):
         read_photograph(tmp_path / "a.png")
-
-
-@pytest.mark.parametrize("lossless", [False, True])
-@pytest.mark.parametrize("profile", [b"", b"a profile"])
-def test_a_webp_says_whether_it_is_without_loss(tmp_path, lossless, profile):
-    content = saved(Image.fromarray(PIXELS), "WEBP", lossless=lossless, icc_profile=profile)
-    (tmp_path / "a.webp").write_bytes(content)
-    assert read_photograph(tmp_path / "a.webp").description.lossless is lossless
