@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,8 +25,11 @@ def demo(data: Path, host: str = "127.0.0.1", port: int = 8765, megabytes: float
         megapixels: of the largest picture accepted; teachers are slow.
 
     Raises:
-        InputError: the packages of the page are not installed.
+        InputError: a limit is no size, or the packages of the page are not installed.
     """
+    for flag, value in (("--megabytes", megabytes), ("--megapixels", megapixels)):
+        if not (math.isfinite(value) and value > 0):
+            raise InputError(f"{flag} {value}: has to be a number above 0.")
     missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(f"the page needs {', '.join(missing)}: install them with `pip install -e '.[demo]'`.")

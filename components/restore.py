@@ -3,17 +3,19 @@
 import argparse
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.images.picture_files import ENDINGS
 from components.run.errors import InputError
 from components.run.files import written_whole
 from components.run.step import faults_told
 from components.telemetry.progress import Progress
-from components.use.places import Job, find_jobs
+from components.use.places import Job, find_jobs, is_kept
 
 if TYPE_CHECKING:
-    from components.use.photographs import Samples
+    from components.images.pixels import Samples
 
 _LOG = logging.getLogger(__name__)
 _FORMATS = ("jpg", "png", "tif", "webp", "bmp")
@@ -49,15 +51,16 @@ def restore(
     Raises:
         InputError: nothing to restore, no network or, at the end, pictures that could not be restored.
     """
+    if not 0 <= overlap * 2 <= tile or tile < 1:
+        raise InputError(f"--tile {tile} --overlap {overlap}: tiles have pixels, and overlap by at most half of them.")
     jobs = find_jobs(inputs, out, suffix, ending)
-    if overlap * 2 > tile:
-        raise InputError(f"--overlap {overlap}: may be at most half of --tile, {tile}.")
     import torch  # noqa: PLC0415 - takes seconds, and neither --help nor a mistyped name needs it
 
     from components.exporting.opening import open_network  # noqa: PLC0415
+    from components.images.photographs import read_photograph  # noqa: PLC0415
     from components.use.bands import restored_rows  # noqa: PLC0415
-    from components.use.photograph_files import ENDINGS, refuse_unfit, write_photograph  # noqa: PLC0415
-    from components.use.photographs import read_photograph  # noqa: PLC0415
+    from components.use.faults import fault_of  # noqa: PLC0415
+    from components.use.photograph_files import left_out, refuse_unfit, write_photograph  # noqa: PLC0415
     from components.use.self_ensemble import SelfEnsemble  # noqa: PLC0415
 
     if device == "auto":
@@ -66,28 +69,29 @@ def restore(
     if self_ensemble:
         network = SelfEnsemble(network)
 
-    def one(job: Job) -> None:
+    def one(job: Job) -> bool:
+        """Whether it is restored; if not, it was there."""
+        if is_kept(job.target, overwrite=overwrite):
+            return False
         photograph = read_photograph(job.source)
         kind = ENDINGS.get(job.target.suffix.lower(), photograph.format)
         refuse_unfit(photograph, kind, network.scale)
         height, width = photograph.samples.shape[:2]
         shown = Progress(job.source.name, height * network.scale, unit="row")
         bands = restored_rows(network, photograph, tile, overlap)
-        with written_whole(job.target) as partial:
+        with closing(shown), written_whole(job.target) as partial:
             write_photograph(partial, kind, photograph, network.scale, _counted(bands, shown))
-        shown.close()
+        if lost := left_out(photograph, kind):
+            _LOG.warning("%s: is without %s, which can't be written to a %s.", job.target, ", ".join(lost), kind)
         _LOG.info("%s: %dx%d", job.target, width * network.scale, height * network.scale)
+        return True
 
     failed, there = [], 0
     for job in jobs:
-        if job.target.exists() and not overwrite:
-            _LOG.warning("%s: already exists and is kept (--overwrite replaces it).", job.target)
-            there += 1
-            continue
         try:
-            one(job)
-        except InputError as error:
-            message = str(error)
+            there += not one(job)
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong with one picture, the others go on
+            message = fault_of(error)
             _LOG.error("%s", message if message.startswith(str(job.source)) else f"{job.source}: {message}")
             failed.append(str(job.source))
     _LOG.info("%d of %d restored, %d already existed", len(jobs) - len(failed) - there, len(jobs), there)

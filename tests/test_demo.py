@@ -14,7 +14,9 @@ from PIL import Image
 
 from components.backbones import BackboneChoice
 from components.backbones.weights import describe_backbone, save_network
+from components.demo import main
 from components.use.page import NO_STUDENT, make_page
+from tests.bad_pictures import BAD, BOMBS, DENSE
 from tests.small_project import STUDENT, TEACHER
 from tests.training import tiny
 
@@ -157,6 +159,38 @@ def test_limits_hold_without_the_page_too(address):
     Image.new("RGB", (101, 100)).save(file, "PNG")
     status, said = ask(f"{address}/restore?student=sr/dckd/3", file.getvalue(), **RAW)
     assert (status, "101x100 pixels; at most 0.01 million" in said) == (400, True)
+
+
+def test_whatever_a_picture_is_the_page_says_why_and_goes_on(data):
+    reasons = {}
+    for address in serve(make_page(data, largest_file=3_000_000, largest_picture=10**9)):
+        for bad in (*BAD, *BOMBS, *DENSE):
+            status, said = ask(f"{address}/restore?student=sr/dckd/3", bad.content, **RAW)
+            if (status, bad.reason in said) != (400, True):
+                reasons[bad.name] = (status, said)
+        assert ask(f"{address}/restore?student=sr/dckd/3", picture(side=8), **RAW)[0] == 200
+    assert reasons == {}
+
+
+def test_a_network_that_makes_no_numbers_is_told(tmp_path):
+    for name, arguments in (("students/sr/dckd/3/student", STUDENT), ("teachers/sr/teacher", TEACHER)):
+        network = tiny.edsr(blocks=arguments["blocks"])
+        with torch.no_grad():
+            next(network.parameters())[0] = 1e38
+        path = tmp_path / f"{name}.safetensors"
+        path.parent.mkdir(parents=True)
+        save_network(path, network, describe_backbone(BackboneChoice(**arguments), 2))
+    for address in serve(make_page(tmp_path, 10_000, 10_000)):
+        status, said = ask(f"{address}/restore?student=sr/dckd/3", picture(side=8), **RAW)
+        assert (status, "values of it that are not finite" in said) == (400, True)
+
+
+@pytest.mark.parametrize("words", [["--megabytes", "nan"], ["--megabytes", "-1"], ["--megapixels", "inf"]])
+def test_limits_without_sense_are_told(capsys, words):
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 2
+    assert f"{words[0]} {float(words[1])}: has to be a number above 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("student", ["sr/absent", "../../secret", ""])

@@ -1,6 +1,9 @@
 """`python -m components restore`: one's own pictures, as they come, and back."""
 
 import json
+import math
+import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -15,6 +19,7 @@ from components.backbones import BackboneChoice
 from components.backbones.weights import load_backbone, save_network
 from components.images.bicubic import upscale
 from components.restore import main
+from tests.bad_pictures import BAD, BOMBS, DENSE
 from tests.small_project import STUDENT
 from tests.training import tiny
 
@@ -38,6 +43,8 @@ def run(student, folder, *words):
         main([*map(str, words), "--student", str(student), "--out", str(folder / "out")])
     except SystemExit as stop:
         return stop.code
+    except Exception as fault:  # noqa: BLE001 - a user would see its traceback
+        return repr(fault)
     return 0
 
 
@@ -218,6 +225,216 @@ def test_what_can_not_be_restored_is_refused_in_words(student, tmp_path, caplog,
     assert not list(tmp_path.glob("out/*"))
 
 
+def test_whatever_a_picture_is_the_others_are_restored(student, tmp_path, caplog):
+    """A folder of bad pictures, links and pipes, between good ones."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for bad in (*BAD, *BOMBS, *DENSE):
+        (folder / bad.name).write_bytes(bad.content)
+    os.mkfifo(folder / "pipe.png")
+    (folder / "link.png").symlink_to("nowhere.png")
+    (folder / "loop.png").symlink_to("loop.png")
+    (folder / "memory.png").symlink_to("/proc/self/mem")
+    (folder / "zero.png").symlink_to("/dev/zero")
+    reasons = {bad.name: bad.reason for bad in (*BAD, *BOMBS, *DENSE)}
+    reasons |= {"pipe.png": "is a pipe, not a file", "link.png": "is a link to nowhere.png, which is not there"}
+    reasons |= {"loop.png": "Too many levels", "memory.png": "Input/output error", "zero.png": "is a device"}
+    for name in ("0.png", "z.png"):
+        Image.fromarray(picture(4, 5)).save(folder / name)
+    assert run(student, tmp_path, folder) == 2
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "z.png"]
+    told = {path: line for line in caplog.messages for path in reasons if line.startswith(f"{folder / path}: ")}
+    assert [name for name, reason in reasons.items() if reason not in told.get(name, "")] == []
+    assert len([line for line in caplog.messages if line.startswith(str(folder))]) == len(reasons)
+
+
+def directory(entries, base):
+    """One EXIF directory of tags: number, type, count, value."""
+    size, body, out = 2 + 12 * len(entries) + 4, b"", struct.pack("<H", len(entries))
+    for tag, kind, count, value in entries:
+        place = value.ljust(4, b"\0") if len(value) <= 4 else struct.pack("<I", base + size + len(body))
+        out += struct.pack("<HHI", tag, kind, count) + place
+        body += value + bytes(len(value) % 2) if len(value) > 4 else b""
+    return out + bytes(4) + body
+
+
+GPS, EXIF = 0x8825, 0x8769
+ODD = {
+    "GPSLatitude": (GPS, (2, 2, 8, b"51,30,0\0")),
+    "GPSAltitudeRef": (GPS, (5, 5, 1, bytes(8))),
+    "GPSAltitudeRef too large": (GPS, (5, 3, 1, struct.pack("<H", 300))),
+    "GPSTimeStamp": (GPS, (7, 2, 9, b"12:00:00\0")),
+    "GPSLongitudeRef": (GPS, (3, 5, 1, struct.pack("<II", 1, 2))),
+    "ExposureTime": (EXIF, (0x829A, 2, 6, b"1/250\0")),
+    "ISOSpeedRatings": (EXIF, (0x8827, 2, 5, b"fast\0")),
+}
+
+
+@pytest.mark.parametrize("tag", ODD)
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
+def test_a_tag_of_another_type_than_the_standards_is_left_out_and_told(student, tmp_path, caplog, tag, ending):
+    folder, entry = ODD[tag]
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8)
+    exif += directory([(folder, 4, 1, struct.pack("<I", 26))], 8) + directory([entry], 26)
+    Image.fromarray(picture()).save(tmp_path / "a.jpg", exif=exif)
+    assert run(student, tmp_path, tmp_path / "a.jpg", "--format", ending) == 0
+    with Image.open(tmp_path / "out" / f"a.{ending}") as found:
+        kept = found.getexif().get_ifd(folder)
+    assert kept == {} or entry[0] in kept
+    assert bool(kept) != (f"a.{ending}: is without {tag.split()[0]}" in caplog.text)
+
+
+KEPT = {0x010F: "Maker", 0x013B: "K\u00fcnstler", 0x8298: "Me"}
+FOLDERS = {
+    EXIF: {0x829A: 0.004, 0x9003: "2020:01:01 00:00:00", 0xA432: (24.0, 70.0, math.nan, math.nan)},
+    GPS: {1: "N", 2: (51.0, 30.0, 0.5), 5: b"\0", 6: 12.5},
+}
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp", "bmp"])
+@pytest.mark.parametrize("large", [False, True])
+def test_what_a_picture_says_of_itself_is_kept_or_told(student, tmp_path, caplog, monkeypatch, ending, large):
+    if large:
+        monkeypatch.setattr("components.use.photograph_files._LARGEST_TIFF", 0)
+    exif = Image.Exif()
+    for tag, value in (KEPT | FOLDERS).items():
+        exif[tag] = value.encode() if isinstance(value, str) else value
+    Image.fromarray(picture()).save(tmp_path / "a.jpg", exif=exif, icc_profile=b"a profile", dpi=(300, 200))
+    assert run(student, tmp_path, tmp_path / "a.jpg", "--format", ending) == 0
+    with Image.open(tmp_path / "out" / f"a.{ending}") as found:
+        found.load()
+        kept = found.getexif()
+        texts = {tag: kept[tag].encode("latin-1").decode() for tag in KEPT if tag in kept}
+        folders = {tag: kept.get_ifd(tag) for tag in FOLDERS}
+        profile, resolution = found.info.get("icc_profile"), found.info.get("dpi")
+    if ending == "bmp":
+        assert "is without EXIF, the colour profile, which can't be written to a BMP" in caplog.text
+    else:
+        assert (texts, repr(folders)) == (KEPT, repr(FOLDERS))
+        assert profile == b"a profile"
+    if ending == "webp":
+        assert "is without the resolution, which can't be written to a WEBP" in caplog.text
+    else:
+        assert resolution == pytest.approx((300, 200), abs=0.01)
+
+
+@pytest.mark.parametrize("profile", [b"", b"a profile"])
+def test_a_webp_without_loss_stays_without_loss(student, tmp_path, profile):
+    Image.fromarray(picture()).save(tmp_path / "a.webp", lossless=True, icc_profile=profile)
+    assert run(student, tmp_path, tmp_path / "a.webp") == 0
+    found = np.asarray(Image.open(tmp_path / "out/a.webp"))
+    assert np.abs(found - expected(student, picture())).max() <= 1
+
+
+def test_a_tiff_of_planes_and_one_whose_zero_is_white_are_restored(student, tmp_path):
+    deep = picture().astype(np.uint16) * 257
+    tifffile.imwrite(tmp_path / "p.tif", np.moveaxis(deep, -1, 0).copy(), photometric="rgb", planarconfig="separate")
+    tifffile.imwrite(tmp_path / "w.tif", 65535 - deep[..., 0], photometric="miniswhite")
+    assert run(student, tmp_path, tmp_path / "p.tif", tmp_path / "w.tif") == 0
+    wanted = expected(student, deep, 65535)
+    assert np.abs(tifffile.imread(tmp_path / "out/p.tif") - wanted).max() <= 2
+    gray = expected(student, np.repeat(deep[..., :1], 3, 2), 65535) @ [0.299, 0.587, 0.114]
+    assert np.abs(tifffile.imread(tmp_path / "out/w.tif") - gray).max() <= 400
+
+
+def test_a_network_that_makes_no_numbers_makes_no_picture(tmp_path, caplog):
+    network = tiny.edsr()
+    with torch.no_grad():
+        next(network.parameters())[0] = 1e38
+    path = tmp_path / "student.safetensors"
+    save_network(path, network, {"backbone": BackboneChoice(**STUDENT).model_dump(), "scale": 2})
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    assert run(path, tmp_path, tmp_path / "a.png") == 2
+    assert "a.png: the network makes values of it that are not finite" in caplog.text
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a" * 246 + ".png", "\u00fc" * 122 + ".tiff"])
+def test_a_name_of_250_bytes_is_a_name(student, tmp_path, name):
+    Image.fromarray(picture(4, 5)).save(tmp_path / name)
+    assert run(student, tmp_path, tmp_path / name) == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+
+
+def test_every_ending_is_taken_and_what_is_left_out_is_counted(student, tmp_path, caplog):
+    folder, elsewhere = tmp_path / "in", tmp_path / "elsewhere"
+    (folder / "deep").mkdir(parents=True)
+    elsewhere.mkdir()
+    image = Image.fromarray(picture(4, 5))
+    for name, kind in {"a.JPE": "JPEG", "b.jfif": "JPEG", "c.dib": "BMP", "deep/d.PNG": "PNG", "e.gif": "GIF"}.items():
+        image.save(folder / name, kind)
+    image.save(elsewhere / "x.png")
+    (folder / "notes").touch()
+    (folder / "linked").symlink_to(elsewhere)
+    (folder / "again").symlink_to(folder / "deep")
+    (folder / "deep/up").symlink_to(folder)
+    assert run(student, tmp_path, folder) == 0
+    out = tmp_path / "out"
+    found = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert found == {"a.JPE", "b.jfif", "c.dib", "deep/d.PNG", "linked/x.png"}
+    assert "2 left out, whose names do not end as pictures' do: 1 of .gif, 1 of no ending" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("out", "reason"),
+    [
+        ("file", "nothing can be written into {}/file: Not a directory; write another folder"),
+        ("file/x", "nothing can be written into {}/file: Not a directory"),
+        ("link", "nothing can be written into {}/link: No such file"),
+        ("loop", "nothing can be written into {}/loop: Too many levels"),
+        ("/proc/x", "nothing can be written into /proc: No such file"),
+        ("/dev/null", "nothing can be written into /dev/null: Not a directory"),
+    ],
+)
+def test_an_output_folder_that_can_be_none_is_told_before_the_network_is_opened(tmp_path, capsys, out, reason):
+    Image.fromarray(picture(4, 5)).save(tmp_path / "a.png")
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(SystemExit) as stop:
+        main([str(tmp_path / "a.png"), "--student", "absent", "--out", str(tmp_path / out)])
+    assert stop.value.code == 2
+    assert reason.format(tmp_path) in capsys.readouterr().err
+
+
+def test_pictures_are_restored_beside_themselves_but_never_replaced(student, tmp_path, capsys, caplog):
+    Image.fromarray(picture(4, 5)).save(tmp_path / "a.png")
+    words = [str(tmp_path), "--student", str(student), "--out", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        main([*words, "--overwrite"])
+    assert "a.png: its result would take its place; write another --out, or a --suffix" in capsys.readouterr().err
+    for _ in range(2):
+        main([*words, "--suffix", "_x2"])
+    assert {path.name: Image.open(path).size for path in tmp_path.iterdir()} == {"a.png": (5, 4), "a_x2.png": (10, 8)}
+    assert "a_x2.png: left out, since its name is that of the result of" in caplog.text
+
+
+def test_a_folder_in_the_place_of_a_result_stays(student, tmp_path, caplog):
+    for name in ("a.png", "z.png"):
+        Image.fromarray(picture(4, 5)).save(tmp_path / name)
+    (tmp_path / "out/a.png").mkdir(parents=True)
+    (tmp_path / "out/a.png/dear").touch()
+    assert run(student, tmp_path, tmp_path / "a.png", tmp_path / "z.png", "--overwrite") == 2
+    assert (tmp_path / "out/a.png/dear").exists()
+    assert (tmp_path / "out/z.png").is_file()
+    assert "a.png is a folder; move that away" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--suffix", "/x"], "is added to names, so it has no slash"),
+        (["--tile", "0", "--overlap", "0"], "tiles have pixels"),
+        (["--tile", "-8", "--overlap", "-9"], "overlap by at most half"),
+        (["--tile", "64", "--overlap", "33"], "overlap by at most half"),
+    ],
+)
+def test_flags_without_sense_are_told(student, tmp_path, capsys, words, reason):
+    Image.fromarray(picture(4, 5)).save(tmp_path / "a.png")
+    assert run(student, tmp_path, tmp_path / "a.png", *words) == 2
+    assert reason in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("names", [["absent.png"], ["no*.png"], ["."]])
 def test_inputs_that_are_not_there_are_told(student, tmp_path, capsys, names):
     assert run(student, tmp_path, *(tmp_path / name for name in names)) == 2
@@ -251,7 +468,7 @@ from pathlib import Path
 from components.exporting.costs import Peak
 from components.exporting.opening import open_network
 from components.use.photograph_files import write_photograph
-from components.use.photographs import read_photograph
+from components.images.photographs import read_photograph
 from components.use.bands import restored_rows
 network = open_network(Path(sys.argv[1]))
 network(torch.rand(1, 3, 64, 64))

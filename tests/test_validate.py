@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import yaml
 from PIL import Image
 from skimage import data
@@ -19,6 +20,7 @@ from components.tasks.deblur import Deblurring
 from components.tasks.sr import SuperResolution
 from components.telemetry.recorder import observed
 from components.validate import validate
+from tests.bad_pictures import BOMBS
 
 TASK = SuperResolution(scale=2)
 PARAMS = {
@@ -117,6 +119,10 @@ def test_every_kind_of_unfit_image_is_listed_by_file_under_what_was_expected_of_
     training.joinpath("cut.png").write_bytes((training / "cat.png").read_bytes()[:9000])
     training.joinpath("text.png").write_text("not a picture")
     Image.fromarray(np.asarray(CAT)[..., 0].astype(np.uint16) * 257).save(training / "deep.png")
+    planes = np.moveaxis(np.asarray(CAT).astype(np.uint16) * 257, -1, 0).copy()
+    tifffile.imwrite(training / "planes.tif", planes, photometric="rgb", planarconfig="separate")
+    training.joinpath("bomb.png").write_bytes(BOMBS[0].content)
+    training.joinpath("memory.png").symlink_to("/proc/self/mem")
     half = CAT.copy()
     half.putalpha(Image.linear_gradient("L").resize(CAT.size))
     half.save(training / "transparent.png")
@@ -132,8 +138,11 @@ def test_every_kind_of_unfit_image_is_listed_by_file_under_what_was_expected_of_
 
     message = refused(capsys)
     assert [line.split(": ")[1] for line in told(message, "can be read")] == [
+        "photographs/bomb.png",
         "photographs/cut.png",
         "photographs/deep.png",
+        "photographs/memory.png",
+        "photographs/planes.tif",
         "photographs/text.png",
         "photographs/transparent.png",
     ]
@@ -156,12 +165,12 @@ def test_every_kind_of_unfit_image_is_listed_by_file_under_what_was_expected_of_
         "training photographs: photographs/again.jpg: kept/astronaut.png (as it is",
         "training photographs: photographs/mirrored.png: benchmark/HR/china.png (mirrored",
     ]
-    assert "14 of 17 images" in message
+    assert "17 of 20 images" in message
     assert "exclude" in message
     assert "Traceback" not in message
     assert "twice in one split" not in message
     rows = json.loads(Path("out/docs/validation.json").read_text())["expectations"]
-    assert rows[0]["failed"] == 4
+    assert rows[0]["failed"] == 7
     assert Path("out/docs/index.html").is_file()
 
 
@@ -213,6 +222,13 @@ def test_clean_images_alone_are_refused_where_the_task_makes_no_degraded_ones(pr
     message = refused(capsys)
     assert "training photographs, validation kept: has only clean images" in message
     assert f"{task}: `" in message
+
+
+def test_a_link_to_nothing_is_told_before_any_image_is_judged(project, capsys):
+    (project / "photographs/link.png").symlink_to("nowhere.png")
+    message = refused(capsys)
+    assert message.startswith("error: raw/photographs/link.png: is a link to nowhere.png, which is not there")
+    assert not Path("out").exists()
 
 
 def test_a_file_twice_in_training_is_reported_and_accepted(project, caplog):

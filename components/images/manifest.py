@@ -4,6 +4,9 @@ import csv
 import io
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from components.images.datasets import Split
 from components.run.errors import InputError
@@ -32,10 +35,10 @@ class Entry:
     name: str
     clean: str
     degraded: str
-    height: int
-    width: int
-    sha256: str
-    perceptual_hash: str
+    height: Annotated[int, Field(ge=1)]
+    width: Annotated[int, Field(ge=1)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    perceptual_hash: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
 
     @property
     def key(self) -> str:
@@ -61,8 +64,11 @@ def read_manifest(path: Path) -> list[Entry]:
     Raises:
         InputError: the file is not a manifest.
     """
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
+    try:
+        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""), strict=True)
         if tuple(reader.fieldnames or ()) != COLUMNS:
             raise InputError(f"{path}: not a manifest: its columns are {reader.fieldnames}, expected {list(COLUMNS)}.")
-        return [typed(Entry, row, f"{path}: line {line}") for line, row in enumerate(reader, start=2)]
+        rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a manifest ({error}); run `validate` again.") from None
+    return [typed(Entry, row, f"{path}: line {line}") for line, row in enumerate(rows, start=2)]

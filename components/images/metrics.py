@@ -31,7 +31,13 @@ _C2 = (0.03 * PEAK) ** 2
 
 
 def quantise(image: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Turn a network's output into the image a user would save: 0..1, clipped -> 0..255, halves to even."""
+    """Turn a network's output into the image a user would save: 0..1, clipped -> 0..255, halves to even.
+
+    Raises:
+        InputError: a value is not finite, which would become black.
+    """
+    if not np.isfinite(image).all():
+        raise InputError("a network makes values that are not finite: no image; take other weights, or train again.")
     quantised: NDArray[np.uint8] = np.rint(np.clip(image, 0, 1) * PEAK).astype(np.uint8)
     return quantised
 

@@ -1,4 +1,4 @@
-"""The two kinds of pixels: 8 bits, as files hold them, and floating point, for images that no file holds."""
+"""The kinds of pixels: 8 or 16 bits, as files hold them, and floating point, for images that no file holds."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,10 @@ Degraded = NDArray[np.uint8] | NDArray[np.float32]
 
 Floats may lie outside 0..1: noise is not clipped.
 """
+
+
+Samples = NDArray[np.uint8] | NDArray[np.uint16]
+"""`h w C`, in the full range of their type: 0..255 or 0..65535."""
 
 
 def to_float(image: Degraded) -> NDArray[np.float32]:

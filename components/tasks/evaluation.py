@@ -19,7 +19,7 @@ from components.images.metrics import quantise
 from components.images.pixels import Degraded, to_float
 from components.run.errors import InputError
 from components.run.files import write_json, write_text
-from components.tasks.pairs import read_clean, read_degraded
+from components.tasks.pairs import read_clean, read_degraded, refuse_changed
 from components.tasks.task import Image, Task
 from components.telemetry.progress import progress
 
@@ -79,6 +79,8 @@ def evaluate_images(
     """Restore every image, store it as `restored/<dataset>/<name>.png`, and measure it by the task's protocol."""
     if not entries:
         raise InputError("the manifest lists no test image: name a dataset in the collection's test split.")
+    for entry in entries:
+        refuse_changed(entry, raw)
     scores: list[Score] = []
     seconds, pixels = 0.0, 0
     for index, entry in enumerate(progress(entries, title, len(entries))):

@@ -13,7 +13,9 @@ from components.backbones.tiling import Span, restored_bands
 from components.exporting.opening import Restorer
 from components.images.bicubic import taps
 from components.images.metrics import LUMA
-from components.use.photographs import Photograph, Samples
+from components.images.photographs import Photograph
+from components.images.pixels import Samples
+from components.run.errors import InputError
 
 
 def restored_rows(network: Restorer, photograph: Photograph, tile: int = 512, overlap: int = 64) -> Iterator[Samples]:
@@ -30,6 +32,9 @@ def restored_rows(network: Restorer, photograph: Photograph, tile: int = 512, ov
 
     Yields:
         `rows width*scale C`, of the photograph's channels and depth.
+
+    Raises:
+        InputError: the network's output is not finite; black would be written in its place.
     """
     colour, scale = photograph.colour, network.scale
     height, width = colour.shape[:2]
@@ -45,6 +50,8 @@ def restored_rows(network: Restorer, photograph: Photograph, tile: int = 512, ov
         if colour.shape[2] == 1:
             weights = band.new_tensor(LUMA).view(1, 3, 1, 1) / sum(LUMA)
             band = (band * weights).sum(1, keepdim=True)  # noqa: PLW2901
+        if not band.isfinite().all():
+            raise InputError("the network makes values of it that are not finite, not a picture; take another student.")
         values = band[0].permute(1, 2, 0).numpy()
         rounded = np.rint(np.clip(values, 0, 1) * peak).astype(colour.dtype)
         if photograph.transparent:

@@ -20,9 +20,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from components.exporting.opening import Restorer, open_network
+from components.images.photographs import read_photograph
+from components.images.pixels import Samples
 from components.run.errors import InputError
 from components.use.bands import enlarged_rows, restored_rows
-from components.use.photographs import Samples, read_photograph
+from components.use.faults import fault_of
 
 NO_STUDENT = "There is no student yet. Run `make repro` (about five minutes), then load this page again."
 _FILES = Path(__file__).parent / "static"
@@ -154,8 +156,8 @@ def make_page(data: Path, largest_file: int, largest_picture: int, *, anywhere: 
         student = request.query_params.get("student", "")
         try:
             answer = await run_in_threadpool(demonstration.restore, content, student)
-        except InputError as error:
-            return JSONResponse({"message": str(error)}, 400, _HEADERS)
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong with one picture, the page goes on
+            return JSONResponse({"message": fault_of(error)}, 400, _HEADERS)
         return JSONResponse(answer, headers=_HEADERS)
 
     async def picture(request: Request) -> Response:

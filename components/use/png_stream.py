@@ -1,7 +1,7 @@
 """PNG files of any size and depth, written a few rows at a time, so that only those rows need memory.
 
 W3C Recommendation "Portable Network Graphics (PNG) Specification (Third Edition)": sections 5 (chunks), 9 (filters),
-11.3.2.3 (iCCP) and 11.3.4.2 (eXIf).
+11.3.2.3 (iCCP), 11.3.4.2 (eXIf) and 11.3.4.3 (pHYs).
 """
 
 import struct
@@ -13,35 +13,48 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from components.use.photographs import Samples
+from components.images.pixels import Samples
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
+_INCH = 0.0254
+"""Metres."""
 _PAETH = 4
 _ROWS = 32
 """Rows filtered at once: few, so that their intermediate values stay small."""
 
 
 def write_png_rows(
-    path: Path, height: int, width: int, bands: Iterable[Samples], *, exif: bytes = b"", profile: bytes = b""
+    path: Path,
+    size: tuple[int, int],
+    bands: Iterable[Samples],
+    *,
+    exif: bytes = b"",
+    profile: bytes = b"",
+    resolution: tuple[float, float] | None = None,
 ) -> None:
     """Write bands of rows, `rows width C`, from top to bottom, as one PNG with their depth and channels.
 
     Args:
         path: file to write.
-        height: rows of all bands together.
-        width: of each band.
+        size: rows of all bands together, and width of each band.
         bands: gray, gray and opacity, RGB or RGB and opacity; uint8 or uint16.
         exif: TIFF structure, without the header `Exif`.
         profile: ICC colour profile.
+        resolution: pixels per inch, horizontally and vertically.
     """
     packer = zlib.compressobj(6)
     with path.open("wb") as file:
         above: NDArray[np.uint8] | None = None
         for band in bands:
             if above is None:
-                _start(file, height, width, band, exif, profile)
-                above = np.zeros(width * band.shape[2] * band.itemsize, np.uint8)
+                _start(file, size, band)
+                if profile:
+                    _chunk(file, b"iCCP", b"ICC profile\0\0" + zlib.compress(profile))
+                if resolution:
+                    _chunk(file, b"pHYs", struct.pack(">IIB", *(round(value / _INCH) for value in resolution), 1))
+                _chunk(file, b"eXIf", exif)
+                above = np.zeros(size[1] * band.shape[2] * band.itemsize, np.uint8)
             step = band.shape[2] * band.itemsize
             for top in range(0, len(band), _ROWS):
                 rows = _bytes_of(band[top : top + _ROWS])
@@ -51,15 +64,10 @@ def write_png_rows(
         _chunk(file, b"IEND", b"", empty=True)
 
 
-def _start(file: BinaryIO, height: int, width: int, band: Samples, exif: bytes, profile: bytes) -> None:
+def _start(file: BinaryIO, size: tuple[int, int], band: Samples) -> None:
     file.write(_SIGNATURE)
-    _chunk(
-        file, b"IHDR", struct.pack(">IIBBBBB", width, height, 8 * band.itemsize, _COLOUR_TYPES[band.shape[2]], 0, 0, 0)
-    )
-    if profile:
-        _chunk(file, b"iCCP", b"ICC profile\0\0" + zlib.compress(profile))
-    if exif:
-        _chunk(file, b"eXIf", exif)
+    colour = _COLOUR_TYPES[band.shape[2]]
+    _chunk(file, b"IHDR", struct.pack(">IIBBBBB", size[1], size[0], 8 * band.itemsize, colour, 0, 0, 0))
 
 
 def _bytes_of(rows: Samples) -> NDArray[np.uint8]:

@@ -22,7 +22,9 @@ def same_file_in_split(images: Sequence[Inspection]) -> list[str | None]:
     first: dict[tuple[Split, str], Inspection] = {}
     firsts = [first.setdefault((image.split, image.sha256), image) for image in images]
     return [
-        None if one is image or (one.clean == image.clean and one.degraded != image.degraded) else one.clean
+        None
+        if one is image or not image.sha256 or (one.clean == image.clean and one.degraded != image.degraded)
+        else one.clean
         for one, image in zip(firsts, images, strict=True)
     ]
 
@@ -43,7 +45,7 @@ def _same_file(images: Sequence[Inspection], of: Split, among: Sequence[Split]) 
         first.setdefault((image.split, image.sha256), image.clean)
     return [
         next((first[split, image.sha256] for split in among if (split, image.sha256) in first), None)
-        if image.split == of
+        if image.split == of and image.sha256
         else None
         for image in images
     ]

@@ -12,10 +12,9 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from components.images.datasets import Split
-from components.images.files import read_image
+from components.images.files import read_image, read_image_and_mode
 from components.images.manifest import COLUMNS, Entry
 from components.run.errors import InputError
 from components.run.files import sha256_of
@@ -41,7 +40,7 @@ class Inspection:
         name: file name without extension.
         clean: path of the clean image, relative to the folder of fetched sources.
         degraded: path of its degraded partner, likewise; empty where the task's degradation makes it.
-        sha256: of the clean file.
+        sha256: of the clean file; empty if the system can't read it.
         readable: `yes`, or the reason why the clean image cannot be read.
         mode: how the file stores its pixels, in Pillow's names (`RGB`, `L`, `P`, ...).
         height: rows.
@@ -121,15 +120,16 @@ def inspect_images(listed: Sequence[Listed], raw: Path, crop: Crop, scale: int) 
 def inspect_image(listed: Listed, raw: Path, crop: Crop, scale: int) -> Inspection:
     """Read one image, and its degraded partner where it has one, and describe them."""
     path = raw / listed.clean
-    found = Inspection(**asdict(listed), sha256=sha256_of(path), readable=READABLE)
+    found = Inspection(**asdict(listed), sha256="", readable=READABLE)
     try:
-        clean = read_image(path)
+        found = replace(found, sha256=sha256_of(path))
+        clean, mode = read_image_and_mode(path)
+    except OSError as error:
+        return replace(found, readable=f"cannot be read: {error.strerror}")
     except InputError as error:
         return replace(found, readable=_reason(error, path))
-    with Image.open(path) as file:
-        found = replace(found, mode=file.mode)
     height, width = clean.shape[:2]
-    found = replace(found, height=height, width=width, hashes=oriented_hashes(clean))
+    found = replace(found, mode=mode, height=height, width=width, hashes=oriented_hashes(clean))
     return _with_partner(found, crop(clean), raw / listed.degraded, scale) if listed.degraded else found
 
 

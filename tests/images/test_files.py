@@ -146,7 +146,7 @@ def test_a_flipped_byte_in_a_png_is_noticed(tmp_path):
     ("content", "reason"),
     [
         (b"", r"is empty; fetch"),
-        (b"<html>404</html>", r"is not an 8-bit image in any of the formats BMP, JPEG, PNG, TIFF, WEBP"),
+        (b"<html>404</html>", r"is not a JPEG, PNG, TIFF, WebP or BMP, or too damaged"),
     ],
 )
 def test_a_file_that_is_no_image_is_refused_by_name(tmp_path, content, reason):
@@ -158,7 +158,7 @@ def test_a_file_that_is_no_image_is_refused_by_name(tmp_path, content, reason):
 
 def test_a_format_that_cannot_hold_photographs_is_refused(tmp_path):
     path = saved(tmp_path / "few_colours.gif", Image.fromarray(PIXELS))
-    with pytest.raises(InputError, match=r"few_colours\.gif: is not an 8-bit image in any of the formats"):
+    with pytest.raises(InputError, match=r"few_colours\.gif: is not a JPEG, PNG, TIFF, WebP or BMP"):
         read_image(path)
 
 
@@ -172,7 +172,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
 def test_a_decompression_bomb_is_refused_before_it_unpacks(tmp_path):
     path = saved(tmp_path / "bomb.png", Image.new("1", (20000, 9000)))
     assert path.stat().st_size < 50_000
-    with pytest.raises(InputError, match=r"bomb\.png: Image size \(180000000 pixels\) exceeds limit"):
+    with pytest.raises(InputError, match=r"bomb\.png: has 20000x9000 pixels; at most 178\.957 million"):
         read_image(path)
 
 

@@ -58,9 +58,10 @@ def test_noise_of_every_image_begins_anew_and_no_other_random_number_is_touched(
     task = Denoising(25)
     entries = []
     for name in ("one", "two"):
-        write_png(tmp_path / f"{name}.png", CAT[: 60 if name == "one" else 80, :70])
+        height = 60 if name == "one" else 80
+        write_png(tmp_path / f"{name}.png", CAT[:height, :70])
         sha256 = sha256_of(tmp_path / f"{name}.png")
-        entries.append(Entry("test", "set", name, f"{name}.png", "", 60, 70, sha256, "0" * 16))
+        entries.append(Entry("test", "set", name, f"{name}.png", "", height, 70, sha256, "0" * 16))
     before = np.random.get_state()[1].copy()
     for entry in reversed(entries):
         degraded, clean = read_pair(entry, tmp_path, task)

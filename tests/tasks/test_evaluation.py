@@ -1,4 +1,5 @@
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -138,6 +139,26 @@ class TestPairs:
             first.astype(int) - read_pair(one, raw, Noise())[1] for one, first in zip(entries, alone, strict=True)
         ]
         assert np.abs(np.corrcoef([residual.ravel() for residual in residuals]) - np.eye(3)).max() < 0.1
+
+    def test_a_file_that_is_not_the_manifests_is_named(self, raw: Path, tmp_path: Path) -> None:
+        one = entry(raw, "chelsea")
+        with pytest.raises(InputError, match=r"first/chelsea\.png: is not the file of the manifest: it has 49x61"):
+            read_pair(replace(one, height=62), raw, TASK)
+        other = replace(one, sha256="0" * 64)
+        with pytest.raises(InputError, match=r"first/chelsea\.png: is not the file of the manifest: its sha256 is"):
+            read_pair(other, raw, TASK)
+        with pytest.raises(InputError, match=r"first/chelsea\.png: is not the file of the manifest: its sha256 is"):
+            evaluate_images("measure", TASK.baseline, [one, other], raw, TASK, tmp_path / "restored")
+        assert not (tmp_path / "restored").exists()
+
+    def test_a_network_that_makes_no_numbers_makes_no_image(self, raw: Path, tmp_path: Path) -> None:
+        network = Edsr(2, channels=4, blocks=1)
+        with torch.no_grad():
+            next(network.parameters())[0] = torch.nan
+        one = entry(raw, "chelsea")
+        with pytest.raises(InputError, match="makes values that are not finite"):
+            evaluate_images("measure", network_restorer(network), [one], raw, TASK, tmp_path / "restored")
+        assert not (tmp_path / "restored").exists()
 
     def test_a_broken_image_is_named(self, raw: Path, tmp_path: Path) -> None:
         one = entry(raw, "chelsea")

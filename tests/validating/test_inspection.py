@@ -16,6 +16,7 @@ from components.run.errors import InputError
 from components.tasks.sr import SuperResolution
 from components.validating.inspection import inspect_image, inspect_images, pair_correlation
 from components.validating.listing import Listed, list_images
+from tests.bad_pictures import BAD, BOMBS
 
 FLOOR = 0.2
 TASK = SuperResolution(scale=2)
@@ -92,6 +93,21 @@ def test_what_cannot_be_read_says_why_without_its_path_and_has_no_further_values
     found = inspected(tmp_path)
     assert str(error.value) == f"{path}: {found.readable}"
     assert (found.mode, found.height, found.aspect, found.smallest_side, found.perceptual_hash) == (None,) * 5
+
+
+@pytest.mark.parametrize("bad", [*BAD, *BOMBS], ids=lambda one: one.name)
+def test_a_bad_picture_is_one_row_with_its_reason(tmp_path, bad):
+    (tmp_path / "clean.png").write_bytes(bad.content)
+    assert bad.reason in inspected(tmp_path).readable
+    save(tmp_path / "clean.png", CAT)
+    (tmp_path / "low.png").write_bytes(bad.content)
+    assert bad.reason in inspected(tmp_path, "low.png").pair
+
+
+def test_what_the_system_can_not_read_is_one_row(tmp_path):
+    (tmp_path / "clean.png").symlink_to("/proc/self/mem")
+    found = inspected(tmp_path)
+    assert (found.readable, found.sha256) == ("cannot be read: Input/output error", "")
 
 
 def test_a_true_pair_is_ok(tmp_path):

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from components.images.datasets import Collection, Dataset
@@ -78,6 +80,37 @@ def test_a_file_name_that_no_text_file_can_hold_is_refused(raw):
     (raw / b"photographs/caf\xe9.png".decode("utf-8", "surrogateescape")).touch()
     with pytest.raises(InputError, match="is not a UTF-8 file name"):
         list_images(COLLECTION, DATASETS, raw, 2)
+
+
+def test_pictures_that_no_pattern_matches_are_counted(raw, caplog):
+    for name in ("woman.PNG", "bird.PNG", "head.JPEG", "baby.tif", "notes.txt"):
+        (raw / "benchmark/HR" / name).touch()
+    list_images(COLLECTION, DATASETS, raw, 2)
+    assert len(caplog.messages) == 1
+    assert f"{raw / 'benchmark/HR'}: 4 of 5 pictures are left out, since no pattern of the collection" in caplog.text
+    assert "baby.tif, bird.PNG, head.JPEG, woman.PNG." in caplog.text
+
+
+def test_pictures_that_are_taken_excluded_or_partners_are_not_told_of(raw, caplog):
+    (raw / "benchmark/HR/womanx2.png").touch()
+    list_images(COLLECTION, changed("paired", clean=("HR/woman.png",), degraded="HR/{name}x2.png"), raw, 2)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: path.symlink_to("/nowhere/x.png"), "is a link to /nowhere/x.png, which is not there"),
+        (lambda path: path.symlink_to(path.name), "Too many levels of symbolic links"),
+        (os.mkfifo, "is a pipe, not a file"),
+        (lambda path: path.symlink_to("/dev/zero"), "is a device, not a file"),
+        (lambda path: path.with_name("x" * 252 + ".a").touch(), "has more than 251 bytes"),
+    ],
+)
+def test_what_matches_and_is_no_file_is_told(raw, make, reason):
+    make(raw / "benchmark/HR/0.png")
+    with pytest.raises(InputError, match=reason):
+        list_images(COLLECTION, changed("paired", clean=("HR/*.*",)), raw, 2)
 
 
 LAYOUTS = {
