@@ -25,7 +25,7 @@ from components.run.files import written_whole
 from components.run.params import Params
 from components.run.step import run_step
 from components.tasks import TaskChoice, build_task
-from components.tasks.pairs import read_clean, read_degraded
+from components.tasks.pairs import read_clean, read_degraded, refuse_changed
 from components.tasks.task import Task
 from components.telemetry.progress import progress
 from components.telemetry.recorder import observed
@@ -158,6 +158,7 @@ def _follow_parent() -> None:
 
 def _load(task: Task, raw: Path, entry: Entry, variants: int) -> list[Pair]:
     """Read one image and read, make or leave out its degraded partner: `variants` times if made for training."""
+    refuse_changed(entry, raw)
     clean = read_clean(entry, raw, task)
     if entry.degraded:
         return [Pair(read_degraded(entry, raw, clean, task), clean)]

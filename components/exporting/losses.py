@@ -14,6 +14,7 @@ from components.images.metrics import quantise
 from components.images.pixels import Degraded, to_float
 from components.run.errors import InputError
 from components.tasks.evaluation import read_pair
+from components.tasks.pairs import refuse_changed
 from components.tasks.task import Image, Task
 from components.telemetry.progress import progress
 
@@ -49,6 +50,8 @@ def measure_variants(
     """
     if not entries:
         raise InputError("the manifest lists no test image: name a dataset in the collection's test split.")
+    for entry in entries:
+        refuse_changed(entry, raw)
     found: dict[str, dict[str, list[float]]] = {name: {} for name in variants}
     for entry in progress(entries, "measure variants", len(entries)):
         degraded, clean = read_pair(entry, raw, task)

@@ -12,6 +12,8 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from components.backbones.edsr import Edsr
 from components.backbones.tiling import restore_tiled
+from components.build_lmdb import Packing, pack
+from components.exporting.losses import measure_variants
 from components.images.bicubic import downscale, upscale
 from components.images.manifest import Entry
 from components.run.errors import InputError
@@ -146,7 +148,9 @@ class TestPairs:
             read_pair(replace(one, height=62), raw, TASK)
         other = replace(one, sha256="0" * 64)
         with pytest.raises(InputError, match=r"first/chelsea\.png: is not the file of the manifest: its sha256 is"):
-            read_pair(other, raw, TASK)
+            pack(TASK, Packing(size=8, step=8), [other], raw, tmp_path / "lmdb", workers=1)
+        with pytest.raises(InputError, match=r"first/chelsea\.png: is not the file of the manifest: its sha256 is"):
+            measure_variants({}, [one, other], raw, TASK)
         with pytest.raises(InputError, match=r"first/chelsea\.png: is not the file of the manifest: its sha256 is"):
             evaluate_images("measure", TASK.baseline, [one, other], raw, TASK, tmp_path / "restored")
         assert not (tmp_path / "restored").exists()
