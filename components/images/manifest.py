@@ -71,4 +71,10 @@ def read_manifest(path: Path) -> list[Entry]:
         rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a manifest ({error}); run `validate` again.") from None
-    return [typed(Entry, row, f"{path}: line {line}") for line, row in enumerate(rows, start=2)]
+    return [typed(Entry, _numbered(row), f"{path}: line {line}") for line, row in enumerate(rows, start=2)]
+
+
+def _numbered(row: dict[str, str | None]) -> dict[str, str | int | None]:
+    """A row with its sizes as numbers, where they are written as such: a CSV file holds only texts."""
+    sizes = {name: row[name] for name in ("height", "width")}
+    return row | {name: int(text) for name, text in sizes.items() if text and text.isascii() and text.isdigit()}
