@@ -49,9 +49,8 @@ format: $(VENV)/installed  ## format the code
 
 lock: $(VENV)/installed  ## resolve requirements.lock again from pyproject.toml
 	# CUDA's libraries are left out: torch pins each of them itself, and machines without a GPU need none.
-	uv pip compile --quiet --python-version 3.11 --all-extras --no-annotate --no-header pyproject.toml \
-	  | grep -vE '^(nvidia-|cuda-|triton)' > requirements.lock.new
-	mv requirements.lock.new requirements.lock
+	found=$$(uv pip compile --quiet --python-version 3.11 --all-extras --no-annotate --no-header pyproject.toml) && \
+	  echo "$$found" | grep -vE '^(nvidia-|cuda-|triton)' > requirements.lock
 
 lists: $(VENV)/installed  ## rewrite the lists of dvc.yaml, after an edit of run, reports or collections in params.yaml
 	@python -m components list_dependencies

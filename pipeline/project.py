@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -121,6 +122,15 @@ def write_lists(folder: Path) -> None:
     )
     if ended.returncode:
         raise PipelineError("\n".join(line.removeprefix("error: ") for line in ended.stderr.splitlines()))
+
+
+# How files are written.
+
+
+def unfinished(folder: Path) -> AbstractContextManager[Path]:
+    """A name in `folder`, for a file that gets its own once it is whole; what killed writers left there is removed."""
+    found: AbstractContextManager[Path] = importlib.import_module("components.run.files").unfinished(folder)
+    return found
 
 
 # Which step makes a page.

@@ -8,10 +8,10 @@ import hashlib
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from components.run.errors import InputError
+from components.run.files import write_text
 
 CHECK = "components.checking"
 KEPT = Path(".cache/check")
@@ -67,10 +67,7 @@ def keep(key: str, kept: Path) -> None:
     A folder that can't be written to only means that the next process checks again.
     """
     with contextlib.suppress(OSError):
-        kept.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=kept, prefix=".", suffix=".partial")
-        os.close(descriptor)
-        Path(name).replace(kept / key)
+        write_text(kept / key, "")
         by_age = sorted(kept.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
         for old in by_age[_MOST:]:
             old.unlink(missing_ok=True)

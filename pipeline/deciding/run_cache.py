@@ -10,10 +10,11 @@ from dvc.stage.cache import _get_cache_hash
 from dvc.stage.serialize import to_single_stage_lockfile
 from dvc.utils.serialize import load_yaml
 
+from pipeline.project import unfinished
 from pipeline.storage.cache_objects import CacheObject, contents, roots
 from pipeline.storage.faults import Missing
 from pipeline.storage.remote import Remote
-from pipeline.storage.stores import md5_of, partial_of
+from pipeline.storage.stores import md5_of
 
 
 def cache_key(stage: Any) -> str | None:
@@ -82,18 +83,15 @@ class RunCache:
 
     def _fetched(self, remote: Remote, found: str, path: Path) -> dict[str, Any] | None:
         """An entry of the remote, if it is intact; it is then stored in the cache."""
-        partial = partial_of(self.folder / path.name)
-        partial.parent.mkdir(parents=True, exist_ok=True)
         try:
-            remote.get(found, partial)
-            entry = _read(partial, path.name)
-            if entry:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                partial.replace(path)
+            with unfinished(self.folder) as partial:  # not in the entry's own folder, where DVC takes it for one
+                remote.get(found, partial)
+                entry = _read(partial, path.name)
+                if entry:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    partial.replace(path)
         except Missing:
             return None  # deleted since it was listed
-        finally:
-            partial.unlink(missing_ok=True)
         return entry
 
     def _folder(self, key: str) -> Path:

@@ -13,10 +13,11 @@ from typing import TypeVar
 
 from pipeline.messages import PipelineError
 from pipeline.patience import patiently
+from pipeline.project import unfinished
 from pipeline.storage.cache_objects import CacheObject
 from pipeline.storage.faults import Missing, Unavailable
 from pipeline.storage.remote_url import remote_url
-from pipeline.storage.stores import Store, md5_of, partial_of, tag_of_parts
+from pipeline.storage.stores import Store, md5_of, tag_of_parts
 
 _THREADS = 16
 _EMPTY = "d41d8cd98f00b204e9800998ecf8427e"  # MD5 of no bytes
@@ -133,11 +134,9 @@ class Remote:
     def _fetch_one(self, item: CacheObject) -> None:
         if in_cache(item):
             return
-        partial = partial_of(item.path)
 
         def read() -> None:
-            item.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
+            with unfinished(item.path.parent) as partial:
                 self.store.get(item.key, partial)
                 if md5_of(partial) != item.md5:
                     size = partial.stat().st_size
@@ -149,8 +148,6 @@ class Remote:
                     )
                 partial.chmod(_READ_ONLY)
                 partial.replace(item.path)
-            finally:
-                partial.unlink(missing_ok=True)
 
         try:
             self._patiently(item.key, read)

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import uuid
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from dvc_objects.fs.base import ObjectFileSystem
 from dvc_objects.fs.utils import as_atomic
 
 from pipeline.messages import PipelineError
-from pipeline.project import without_secrets
+from pipeline.project import unfinished, without_secrets
 from pipeline.storage.faults import Missing, Unavailable, told
 from pipeline.storage.remote_url import PACKAGES, VARIABLE
 
@@ -140,27 +139,19 @@ class Store:
         return f"{self.root.rstrip('/')}/{key}"
 
 
-def partial_of(path: Path) -> Path:
-    """A name beside `path` that no other process takes, on no other machine."""
-    return path.with_name(f".{uuid.uuid4().hex}.partial")
-
-
 def write_whole(path: Path, text: str) -> None:
     """Write a file, and the folders above it, so that a fault leaves what stood there; a device is written to."""
     path = Path(os.path.realpath(path))  # a link stays one
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file():
         path.write_text(text, encoding="utf-8")
         return
-    partial = partial_of(path)
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        with unfinished(path.parent) as partial:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
     except OSError as error:
         error.filename = str(path)  # a full disk's error names no file
         raise
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def md5_of(path: Path) -> str:

@@ -26,8 +26,7 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         PipelineError: no such preset or key, params that no step takes, or a params.yaml with edits that would be lost.
     """
-    from pipeline.project import write_lists  # noqa: PLC0415 -- DVC takes a second
-    from pipeline.storage.stores import partial_of  # noqa: PLC0415
+    from pipeline.project import unfinished, write_lists  # noqa: PLC0415 -- DVC takes a second
     from pipeline.working_copy.composition import committed_text, override, remember  # noqa: PLC0415
     from pipeline.working_copy.workspace import working_copy  # noqa: PLC0415
 
@@ -40,8 +39,8 @@ def run(arguments: argparse.Namespace) -> None:
         if not overrides:
             write_lists(copy.folder)  # those of a former preset may be there
         for name in (PARAMS_FILE, "dvc.yaml"):
-            partial = partial_of(Path(name))
-            shutil.copyfile(copy.folder / name, partial)
-            partial.replace(name)
+            with unfinished(Path()) as partial:
+                shutil.copyfile(copy.folder / name, partial)
+                partial.replace(name)
     remember(Path(PARAMS_FILE).read_text(encoding="utf-8"))
     say(f"{PARAMS_FILE}: {len(overrides)} values differ from the committed ones.")

@@ -23,6 +23,29 @@ with written_whole(Path("{name}")) as partial:
 IN_A_FILE = 'partial.write_text("half")'
 IN_A_FOLDER = 'partial.mkdir(); (partial / "one").write_text("half")'
 
+REPLACES = """
+import os, shutil, signal, sys
+from pathlib import Path
+from components.run.files import written_whole
+
+shutil.rmtree = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+with written_whole(Path(sys.argv[1])) as partial:
+    partial.mkdir()
+    (partial / "new").write_text("new")
+"""
+
+OFTEN = """
+import sys
+from pathlib import Path
+from components.run.files import written_whole
+
+for _ in range(100):
+    with written_whole(Path(sys.argv[1])) as partial:
+        if sys.argv[2] == "folder":
+            partial.mkdir()
+        (partial / "new" if sys.argv[2] == "folder" else partial).write_text("new")
+"""
+
 JSON = """
 import sys
 from pathlib import Path
@@ -114,6 +137,47 @@ class TestWrittenWhole:
         with written_whole(path) as partial:
             write(partial, kind, "new")
         assert listed(tmp_path) == contents("result", kind, "new")
+
+    @pytest.mark.parametrize("kind", ["file", "folder"])
+    def test_writers_at_the_same_time_do_not_see_each_other_and_the_last_one_stays(
+        self, kind: str, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "result"
+        with written_whole(path) as first:
+            write(first, kind, "first")
+            with written_whole(path) as second:
+                write(second, kind, "second")
+            assert contents("result", kind, "second").items() <= listed(tmp_path).items()
+        assert listed(tmp_path) == contents("result", kind, "first")
+
+    @pytest.mark.parametrize("kind", ["file", "folder"])
+    def test_many_savings_in_several_processes_overlap(self, kind: str, tmp_path: Path) -> None:
+        words = [sys.executable, "-c", OFTEN, str(tmp_path / "result"), kind]
+        running = [
+            subprocess.Popen(words, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
+            for _ in range(3)
+        ]
+        assert [process.communicate()[1] for process in running] == [""] * 3
+        assert listed(tmp_path) == contents("result", kind, "new")
+
+    @pytest.mark.parametrize("kind", ["file", "folder"])
+    def test_a_name_may_be_as_long_as_the_system_allows(self, kind: str, tmp_path: Path) -> None:
+        name = "n" * 255
+        with written_whole(tmp_path / name) as partial:
+            write(partial, kind, "new")
+        assert listed(tmp_path) == contents(name, kind, "new")
+
+    def test_a_folder_that_stood_there_is_whole_or_gone_wherever_a_kill_comes(self, tmp_path: Path) -> None:
+        """The kill comes as soon as something of the old folder is deleted."""
+        path = tmp_path / "result"
+        write(path, "folder", "old")
+        killed = subprocess.run(
+            [sys.executable, "-c", REPLACES, str(path)],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            check=False,
+        )
+        assert killed.returncode == -signal.SIGKILL
+        assert contents("result", "folder", "new").items() <= listed(tmp_path).items()
 
     def test_folders_above_are_made(self, tmp_path: Path) -> None:
         write_text(tmp_path / "one" / "two" / "result", "text")
