@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 
+from components.run.parent import end_with_dvc
 from components.run.secrets import without_secrets
 
 # What the step does.
@@ -45,6 +46,7 @@ def main() -> None:
     # threads is 14 to 40 times slower as soon as another one runs beside it; short loops cost nothing when it runs
     # alone.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    end_with_dvc()
     try:
         importlib.import_module(f"components.{step}").main(sys.argv[2:])
     except Exception:  # noqa: BLE001 -- a fault of the program ends with its traceback, without secrets

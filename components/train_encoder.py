@@ -119,6 +119,7 @@ def train_encoder(task: TaskChoice, encoder: EncoderRecipe, raw: Path, lmdb: Pat
         recipe=recipe,
         lmdb=lmdb,
         values={"task": task, "encoder": encoder},
+        spans_training=True,
         report=current(),
     ).run(
         make_network=lambda: VqAutoencoder(VqganEncoder(**arguments)),

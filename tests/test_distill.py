@@ -144,6 +144,32 @@ def test_a_checkpoint_of_other_code_is_told_with_its_step_and_the_way_to_go_on(
     assert "distill logits: going on from step 6 of 12" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("schedule", "told"),
+    [
+        ({"name": "multi_step", "milestones": [4, 8], "factor": 0.1}, "distill logits: going on from step 6 of 15"),
+        (
+            {"name": "cosine", "minimum": 1e-6},
+            "since: params student.training.steps (12 -> 15); params recipe.steps (12 -> 15) "
+            "(here every step depends on their number). To resume from it anyway, stop this run and `mv ",
+        ),
+    ],
+)
+def test_more_steps_go_on_where_the_schedule_allows_it_and_are_told_to_begin_anew_elsewhere(
+    schedule, told, project, monkeypatch, capsys, caplog
+):
+    """Though the killed run kept its checkpoints in a folder of its own, as each run of a cluster does."""
+    training = project.params["students"]["sr"]["training"]
+    training["schedule"] = schedule
+    broken_off(project, monkeypatch, "logits")
+    training["steps"] = 15
+    kept = project.folder / ".cache" / "checkpoints"
+    if schedule["name"] == "cosine":
+        kept.rename(project.folder / ".cache" / "another run")
+    project.run(distill, "logits")
+    assert told in capsys.readouterr().out + caplog.text
+
+
 @pytest.mark.parametrize("name", ["teacher", "encoder"])
 def test_another_teacher_or_encoder_is_another_training(name, project, monkeypatch, capsys):
     broken_off(project, monkeypatch, "dckd")

@@ -21,6 +21,8 @@ _SHOWN = 8
 
 Identity = Mapping[str, str]
 """Everything that the result of a training depends on, by name: `params recipe.steps`, `code components/...`."""
+STEPS = ".steps"
+"""How the names of a training's number of steps end."""
 
 
 def identity_of(values: Mapping[str, BaseModel], files: Iterable[Path], modules: Iterable[str]) -> dict[str, str]:
@@ -41,7 +43,8 @@ def identity_of(values: Mapping[str, BaseModel], files: Iterable[Path], modules:
 def checkpoint_path(folder: Path, name: str, identity: Identity) -> Path:
     """Where a training keeps its checkpoint: a file named after it and everything that its result depends on.
 
-    So a run never resumes from a checkpoint made with other params, input files, code or another torch.
+    So a run never resumes from a checkpoint made with other params, input files, code or another torch. Where the
+    schedule allows it, the number of steps is left out: a run of more steps begins as one of fewer, and goes on from it.
 
     Args:
         folder: of all checkpoints.
@@ -62,18 +65,21 @@ def tell_of_others(path: Path, name: str, identity: Identity) -> None:
     """
     if path.exists():
         return
-    for other in sorted(path.parent.glob(f"{name}-{'[0-9a-f]' * _DIGITS}.pt")):
+    # Runs that share a place for checkpoints have a folder each.
+    for other in sorted(path.parent.resolve().parent.glob(f"*/{name}-{'[0-9a-f]' * _DIGITS}.pt")):
         if state := load_checkpoint(other):
             found = state.get("identity", {})
             differing = [key for key in {**found, **identity} if found.get(key) != identity.get(key)]
+            why = " (here every step depends on their number)" if any(key.endswith(STEPS) for key in differing) else ""
             more = f" and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
             _LOG.warning(
-                "%s: a checkpoint of this training at step %s, not used because this has changed since: %s%s. "
+                "%s: a checkpoint of this training at step %s, not used because this has changed since: %s%s%s. "
                 "To resume from it anyway, stop this run and `mv %s %s`.",
                 other,
                 state["step"],
                 "; ".join(_change(key, found, identity) for key in differing[:_SHOWN]),
                 more,
+                why,
                 other,
                 path,
             )
@@ -88,14 +94,25 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         partial.write_bytes(content.getbuffer())
 
 
-def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """Read a checkpoint onto the CPU; None if there is none or it is broken, so that training starts afresh."""
+def load_checkpoint(path: Path, steps: int | None = None) -> dict[str, Any] | None:
+    """Read a checkpoint onto the CPU.
+
+    Args:
+        path: the file.
+        steps: of the training that goes on from it; None if none does.
+
+    Returns:
+        None if there is none, it is broken, or it lies behind the last step, so that training starts afresh.
+    """
     if not path.exists():
         return None
     try:
         state: dict[str, Any] = torch.load(BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
     except (EOFError, LookupError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         _LOG.warning("%s: not a readable checkpoint (%s); training from the start.", path, type(error).__name__)
+        return None
+    if steps is not None and state["step"] > steps:
+        _LOG.warning("%s: at step %s, and the training has %s; training from the start.", path, state["step"], steps)
         return None
     return state
 

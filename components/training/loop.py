@@ -24,6 +24,7 @@ from components.training.meter import TOTAL, Meter, refuse_senseless_end
 from components.training.mixup import mix
 from components.training.optimisation import make_optimiser, make_schedule
 from components.training.recipe import Training
+from components.training.stopping import stopping
 from components.training.watch import UNWATCHED, Watch
 
 CHECKPOINT_SECONDS = 60.0
@@ -75,7 +76,7 @@ def train(
 ) -> Trained[Network]:
     """Train `network` by `method` on `patches`.
 
-    A run that was killed resumes from `checkpoint` and ends with the same bytes as an uninterrupted one: crops and all
+    A run that was stopped or killed resumes from `checkpoint` and ends with the same bytes as an uninterrupted one: crops and all
     random numbers depend only on the seed, the step and the sample, and the method's own state is checkpointed.
 
     Args:
@@ -101,50 +102,55 @@ def train(
     optimiser = make_optimiser(trainee.parameters(), recipe)
     schedule = make_schedule(optimiser, recipe)
     trained = Trained(averaged)
+    meter = Meter(accelerator)
+    parts = {"trainee": trainee, "average": average, "optimiser": optimiser, "schedule": schedule, "meter": meter}
     step = 0
 
-    if state := load_checkpoint(checkpoint):
-        trainee.load_state_dict(state["trainee"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        schedule.load_state_dict(state["schedule"])
+    if state := load_checkpoint(checkpoint, recipe.steps):
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
         trained.history, trained.validation = state["history"], state["validation"]
         step = state["step"]
         accelerator.print(f"{title}: going on from step {step} of {recipe.steps}")
 
     wrapped, optimiser = accelerator.prepare(trainee.train(), optimiser)
     averaged.eval()
-    meter, saved = Meter(accelerator), monotonic()
+    saved = monotonic()
     shown = Progress(title, recipe.steps, start=step) if accelerator.is_main_process else None
 
-    for batch in _batches(patches, recipe, step, accelerator):
-        step = batch.step
-        # Dropout and the like use the global generator: seeded by the step, a resumed run draws the same numbers.
-        torch.manual_seed(mixed(recipe.seed, step, accelerator.process_index))
-        losses = _descend(accelerator, wrapped, optimiser, batch, weights, method.parts, recipe.grad_clip_norm)
-        learning_rate = float(schedule.get_last_lr()[0])
-        schedule.step()
-        average.update_parameters(network)
-        method.follow(step, network, averaged)
+    with stopping(accelerator) as stop:
+        for batch in _batches(patches, recipe, step, accelerator):
+            step = batch.step
+            # Dropout and the like use the global generator: seeded by the step, a resumed run draws the same numbers.
+            torch.manual_seed(mixed(recipe.seed, step, accelerator.process_index))
+            losses = _descend(accelerator, wrapped, optimiser, batch, weights, method.parts, recipe.grad_clip_norm)
+            learning_rate = float(schedule.get_last_lr()[0])
+            schedule.step()
+            average.update_parameters(network)
+            method.follow(step, network, averaged)
 
-        meter.add(step, {TOTAL: _weighted(losses, weights).detach(), **losses})
-        last = step == recipe.steps
-        logs = step % recipe.log_every == 0 or last
-        if logs:
-            trained.history.append({"step": float(step), "learning_rate": learning_rate, **meter.means()})
-            watch.row(trained.history[-1])
-            if shown:
-                images = shown.rate(step) * recipe.batch_at(step)
-                shown.advance_to(step, loss=f"{trained.history[-1][TOTAL]:.4f}", images=f"{images:.0f}/s")
-        if step % recipe.validate_every == 0 or last:
-            trained.validation.append({"step": step, **validate(averaged)})
-            watch.validated(trained.validation[-1], averaged)
-        if logs and accelerator.is_main_process and not last and monotonic() - saved >= checkpoint_seconds:
-            saved = monotonic()
-            states = {"trainee": trainee, "average": average, "optimiser": optimiser, "schedule": schedule}
-            kept = {"history": trained.history, "validation": trained.validation, "step": step}
-            kept["identity"] = dict(identity)
-            save_checkpoint(checkpoint, {name: part.state_dict() for name, part in states.items()} | kept)
+            meter.add(step, {TOTAL: _weighted(losses, weights).detach(), **losses})
+            last = step == recipe.steps
+            logs = step % recipe.log_every == 0 or last
+            if logs:
+                trained.history.append({"step": float(step), "learning_rate": learning_rate, **meter.means()})
+                watch.row(trained.history[-1])
+                if shown:
+                    images = shown.rate(step) * recipe.batch_at(step)
+                    shown.advance_to(step, loss=f"{trained.history[-1][TOTAL]:.4f}", images=f"{images:.0f}/s")
+            if step % recipe.validate_every == 0 or last:
+                trained.validation.append({"step": step, **validate(averaged)})
+                watch.validated(trained.validation[-1], averaged)
+            stops = stop.wanted(logs)
+            due = logs and not last and monotonic() - saved >= checkpoint_seconds
+            if accelerator.is_main_process and (stops or due):
+                saved = monotonic()
+                kept = {"history": trained.history, "validation": trained.validation, "step": step}
+                kept["identity"] = dict(identity)
+                save_checkpoint(checkpoint, {name: part.state_dict() for name, part in parts.items()} | kept)
+            if stops:
+                accelerator.print(f"{title}: stopped after step {step} of {recipe.steps}")
+                break
     if shown:
         shown.close()
     if trained.history:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -78,6 +79,15 @@ class Meter:
             self._refuse()
         self._count = 0
         return dict(zip(self._names, means, strict=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums since the last row."""
+        return {"count": self._count, "names": self._names, "sums": self._sums, "broken": self._broken}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self._count, self._names = state["count"], state["names"]
+        self._sums, self._broken = (state[name].to(self._accelerator.device) for name in ("sums", "broken"))
 
     def _refuse(self) -> None:
         """Name the first broken loss: it breaks the network, and so every other loss one step later."""

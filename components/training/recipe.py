@@ -1,7 +1,7 @@
 """How long, how fast and on how much data a network is trained: the published recipes are values of these types."""
 
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -19,6 +19,9 @@ class Schedule(Params):
     Attributes:
         warmup_steps: first steps, in which the learning rate rises evenly to its start; the schedule follows them.
     """
+
+    spans_training: ClassVar[bool] = False
+    """Whether the learning rate of a step depends on how many steps there are."""
 
     warmup_steps: int = Field(default=0, ge=0)
 
@@ -44,6 +47,8 @@ class MultiStep(Schedule):
 
 class Cosine(Schedule):
     """Flat for `flat` steps, then half a cosine down to `minimum` (NAFNet: flat 0; Restormer: flat 92000)."""
+
+    spans_training: ClassVar[bool] = True
 
     name: Literal["cosine"]
     minimum: float = Field(ge=0)

@@ -14,7 +14,7 @@ from components.images.store import Store
 from components.methods.method import Distillation, Frozen, Method, Network
 from components.run.errors import InputError
 from components.tasks.task import Task
-from components.training.checkpoint import checkpoint_path, identity_of, tell_of_others
+from components.training.checkpoint import STEPS, checkpoint_path, identity_of, tell_of_others
 from components.training.distribution import start
 from components.training.loop import Row, Trained, forget, train
 from components.training.recipe import Training
@@ -35,6 +35,7 @@ class Session:
         lmdb: the image store.
         values: the params that the result depends on.
         files: the input files that it depends on, except the store's.
+        spans_training: whether the method does something else at a step if there are more of them.
         report: receives what a watcher of the training wants to see.
     """
 
@@ -47,6 +48,7 @@ class Session:
     lmdb: Path
     values: dict[str, BaseModel]
     files: list[Path] = field(default_factory=list)
+    spans_training: bool = False
     report: Reporter | None = None
 
     def run(
@@ -83,6 +85,8 @@ class Session:
             watch = Watch(self.report, self.recipe.batch, self.recipe.steps, sample(store) if sample else None)
         method = make_method(network, accelerator.device)
         identity = identity_of(self.values, files, modules_of([self.step], _entries_of(self.task, network, method)))
+        if not (self.spans_training or self.recipe.schedule.spans_training):  # then more steps go on from fewer
+            identity = {key: value for key, value in identity.items() if not key.endswith(STEPS)}
         name = "-".join([self.title.partition(" ")[0], *self.output.parts[-3:]])
         checkpoint = checkpoint_path(self.checkpoints, name, identity)
         if accelerator.is_main_process:

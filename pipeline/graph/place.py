@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from pipeline.graph.remains import lock_fault, mend_remains
+
 _OUTPUTS = ("outs", "metrics", "plots")
 _INTERPOLATED = re.compile(r"\$\{[^}]*\}")
 _OTHER_DISK = (
@@ -21,6 +23,8 @@ _OTHER_DISK = (
 def place_fault(folder: Path = Path()) -> str | None:
     """Why a project's folder or DVC's cache can't take what its stages write, a line each; None if they can.
 
+    What a kill left there is removed if it holds nothing, and named otherwise.
+
     It reads dvc.yaml, dvc.lock and DVC's settings, in a third of a second. What it finds is no property of the
     project's files: ask before every run.
     """
@@ -29,7 +33,7 @@ def place_fault(folder: Path = Path()) -> str | None:
     folder = folder.absolute()
     settings = Config(str(folder / ".dvc"))
     cache = Path(os.path.normpath(settings["cache"].get("dir") or folder / ".dvc" / "cache"))
-    faults = [*_links(folder), *_cache_fault(cache)]
+    faults = [*_links(folder), *_cache_fault(cache), *lock_fault(folder)]
     if not settings["core"]["no_scm"] and not any((above / ".git").exists() for above in (folder, *folder.parents)):
         faults.append(
             f"{folder}: no git repository, in which DVC keeps what was run: clone the project, or `git init`."
@@ -37,6 +41,7 @@ def place_fault(folder: Path = Path()) -> str | None:
     remote = settings["core"].get("remote")
     if remote and remote not in settings["remote"]:
         faults.append(f".dvc/config: core.remote names {remote!r}, which has no URL: `dvc remote add -d {remote} URL`.")
+    mend_remains(folder, cache)
     return "\n".join(faults or _room(folder, cache)) or None
 
 

@@ -1,4 +1,5 @@
 import math
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -132,6 +133,69 @@ class TestResume:
         resumed = tiny.outcome(tmp_path / "resumed", tiny.distilled(picked, lmdb, checkpoint, values))
         unbroken = tiny.outcome(tmp_path / "unbroken", tiny.distilled(picked, lmdb, tmp_path / "other.pt", values))
         assert resumed == unbroken
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("step", [1, 3, 8, 12])
+    def test_a_stopped_run_goes_on_from_the_step_that_it_was_stopped_in(self, step, number, lmdb, tmp_path, capsys):
+        """Between two rows of the history as well, and though no checkpoint was due."""
+        picked, checkpoint = tiny.choice("logits"), tmp_path / "run.pt"
+
+        class Stopped(Logits):
+            def follow(self, now, network, average):
+                if now == step:
+                    signal.raise_signal(number)
+
+        received = []
+        former = signal.signal(number, lambda *_: received.append(number))
+        try:
+            tiny.distilled(picked, lmdb, checkpoint, seconds=3600, wrap=lambda method: Stopped(method.setting))
+        finally:
+            signal.signal(number, former)
+        assert received == [number], "it is delivered once the state is safe"
+        assert (load_checkpoint(checkpoint) or {}).get("step") == step
+        resumed = tiny.outcome(tmp_path / "resumed", tiny.distilled(picked, lmdb, checkpoint))
+        assert f"going on from step {step} of 12" in capsys.readouterr().out
+        unbroken = tiny.outcome(tmp_path / "unbroken", tiny.distilled(picked, lmdb, tmp_path / "other.pt"))
+        assert resumed == unbroken
+
+    def test_a_second_ctrl_c_stops_at_once(self, lmdb, tmp_path):
+        class Stopped(Logits):
+            def follow(self, now, network, average):
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
+                raise AssertionError("it went on")
+
+        with pytest.raises(KeyboardInterrupt):
+            tiny.distilled(
+                tiny.choice("logits"), lmdb, tmp_path / "run.pt", wrap=lambda method: Stopped(method.setting)
+            )
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    @pytest.mark.parametrize(
+        "schedule",
+        [
+            {"name": "constant"},
+            {"name": "multi_step", "milestones": [4, 8, 16], "factor": 0.1},
+            {"name": "cosine_restarts", "periods": [4, 30], "minima": [1e-4, 0], "weights": [1, 0.5]},
+        ],
+    )
+    def test_more_steps_go_on_from_fewer_where_the_schedule_allows_it(self, schedule, lmdb, tmp_path):
+        picked, checkpoint = tiny.choice("scratch"), tmp_path / "run.pt"
+        fewer, more = (tiny.recipe(schedule=schedule, steps=steps) for steps in (12, 18))
+        with pytest.raises(KeyboardInterrupt):
+            tiny.distilled(picked, lmdb, checkpoint, fewer, patch_kind=tiny.Interrupted)
+        resumed = tiny.outcome(tmp_path / "resumed", tiny.distilled(picked, lmdb, checkpoint, more))
+        unbroken = tiny.outcome(tmp_path / "unbroken", tiny.distilled(picked, lmdb, tmp_path / "other.pt", more))
+        assert resumed == unbroken
+
+    def test_fewer_steps_than_a_checkpoint_has_begin_anew(self, lmdb, tmp_path, caplog):
+        picked, checkpoint = tiny.choice("scratch"), tmp_path / "run.pt"
+        with pytest.raises(KeyboardInterrupt):
+            tiny.distilled(picked, lmdb, checkpoint, patch_kind=tiny.Interrupted)
+        fewer = tiny.recipe(steps=5)
+        short = tiny.outcome(tmp_path / "short", tiny.distilled(picked, lmdb, checkpoint, fewer))
+        assert f"{checkpoint}: at step 6, and the training has 5; training from the start." in caplog.text
+        assert short == tiny.outcome(tmp_path / "fresh", tiny.distilled(picked, lmdb, tmp_path / "other.pt", fewer))
 
     def test_a_broken_checkpoint_is_reported_and_the_training_begins_anew(self, lmdb, tmp_path, caplog):
         picked, checkpoint = tiny.choice("scratch"), tmp_path / "run.pt"

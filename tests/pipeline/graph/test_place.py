@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.lock import make_lock
 
 from pipeline.graph.place import place_fault
+from pipeline.messages import PipelineError
 from tests.pipeline.runnable import ROOT
 
 pytest_plugins = ["tests.pipeline.fixtures"]
@@ -51,6 +53,64 @@ def test_with_the_cache_on_another_disk_nothing_is_kept_twice_and_nothing_runs_a
     assert "Running stage" not in reproduced.dvc("repro")
     assert "Running stage 'distill@sr-logits'" in reproduced.dvc("exp", "run", "-S", "methods.logits.alpha=0.75")
     assert twice(reproduced, cache) == []
+
+
+class TestKilled:
+    """What a kill of DVC leaves while it rewrites its own files."""
+
+    RUNNING = '{"write": {"/data/raw": {"pid": 1, "cmd": "dvc repro"}}, "read": {}}'
+
+    @pytest.mark.parametrize("left", [b"", RUNNING[:30].encode(), b"[]", b'{"write": {"a": 3}}', b"\xff\x00", b"{} {}"])
+    def test_a_list_of_running_stages_that_is_not_whole_is_removed(self, left, project, capsys):
+        file = project.folder / ".dvc" / "tmp" / "rwlock"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(left)
+        assert place_fault(project.folder) is None
+        assert not file.exists()
+        assert capsys.readouterr().out == f"{file}: removed; a kill of DVC left it half-written\n"
+
+    @pytest.mark.parametrize("whole", ["{}", '{"read": {}, "write": {}}', RUNNING])
+    def test_one_that_is_whole_stays(self, whole, project, capsys):
+        file = project.folder / ".dvc" / "tmp" / "rwlock"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(whole)
+        assert place_fault(project.folder) is None
+        assert (file.read_text(), capsys.readouterr().out) == (whole, "")
+
+    def test_one_that_dvc_is_just_writing_stays(self, project):
+        file = project.folder / ".dvc" / "tmp" / "rwlock"
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+        with make_lock(str(file.with_name("rwlock.lock"))), pytest.raises(PipelineError, match="DVC runs here and is"):
+            place_fault(project.folder)
+        assert file.exists()
+
+    def test_dvc_then_goes_on_and_takes_from_its_run_cache_what_the_lost_lock_had(self, reproduced):
+        lock = reproduced.folder / "dvc.lock"
+        text = lock.read_text()
+        lock.unlink()
+        (reproduced.folder / ".dvc" / "tmp" / "rwlock").write_text("")
+        records = (reproduced.folder / ".dvc" / "cache" / "runs").glob("*/*/*")
+        next(record for record in records if "steps.py report" in record.read_text()).unlink()
+        assert place_fault(reproduced.folder) is None
+        assert re.findall("Running stage '(.+)'", reproduced.dvc("repro")) == ["report@sr"]
+        assert lock.read_text() == text
+
+    def test_a_lock_that_dvc_would_refuse_is_told_with_the_way_back(self, reproduced):
+        lock = reproduced.folder / "dvc.lock"
+        text = lock.read_text()
+        told = f"{lock}: not whole, as a kill of DVC or a merge leaves it; `git checkout HEAD dvc.lock` brings the"
+        for length in (0, *(text.index("path:", int(part * len(text))) for part in (0.2, 0.5, 0.8))):
+            lock.write_text(text[:length])
+            assert place_fault(reproduced.folder).startswith(told)
+        reproduced.git("rm", "--quiet", "--cached", "dvc.lock")
+        reproduced.git("commit", "--quiet", "-m", "no lock")
+        assert "leaves it; remove it: `rm dvc.lock`. Nothing is lost: " in place_fault(reproduced.folder)
+
+    @pytest.mark.parametrize("left", ["[]", "schema: '2.0'\nstages:\n  a:\n", "<<<<<<< HEAD\nschema: '2.0'\n", "\0"])
+    def test_one_that_was_garbled_otherwise_is_told_too(self, left, project):
+        (project.folder / "dvc.lock").write_text(left)
+        assert "dvc.lock: not whole" in place_fault(project.folder)
 
 
 class TestRefused:
@@ -106,6 +166,5 @@ class TestRefused:
         )
 
     def test_is_nothing_in_a_file_that_dvc_itself_refuses(self, project):
-        (project.folder / "dvc.lock").write_text("")
         (project.folder / "dvc.yaml").write_text("stages: [")
         assert place_fault(project.folder) is None
