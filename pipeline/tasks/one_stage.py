@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from pipeline.graph.numbers import finite, flat_numbers
 from pipeline.messages import PipelineError, say
 from pipeline.storage.cache_objects import contents, roots, touched
 from pipeline.storage.remote import Remote, open_remote
+from pipeline.tasks.claim import claimed
 from pipeline.tasks.executor_output import write_executor_output
 from pipeline.working_copy.workspace import link_checkpoints
 
@@ -67,17 +67,21 @@ def carry_out(folder: Path, wanted: Wanted) -> None:
         _refuse_unfit(repo, stage, above, found)
         runs = RunCache(repo, remote, push=True)
         decision = decide(repo, stage, upstream_of(repo, stage), remote, runs)
-        if not decision.reasons:
-            say(f"{stage.name}: unchanged")
-        elif decision.earlier:
-            say(f"{stage.name}: run before with the same inputs; its outputs are used again")
-            entries[stage.name] = entry_of(stage.name, decision.earlier)
-        else:
-            say(f"{stage.name}: runs: {'; '.join(decision.reasons)}")
-            # What DVC considers unchanged, but the remote lacks, must run too: without an entry it does.
-            write_lock(lock, {name: entry for name, entry in entries.items() if name != stage.name})
-            stage = _run(repo, stage, decision.key, remote, runs)
-            entries = read_lock(lock)
+        with claimed(decision.key if decision.runs else None) as waited:
+            if waited:
+                stage = stage.reload()  # the first decision gave it the hashes of a new run
+                decision = decide(repo, stage, upstream_of(repo, stage), remote, runs)
+            if not decision.reasons:
+                say(f"{stage.name}: unchanged")
+            elif decision.earlier:
+                say(f"{stage.name}: run before with the same inputs; its outputs are used again")
+                entries[stage.name] = entry_of(stage.name, decision.earlier)
+            else:
+                say(f"{stage.name}: runs: {'; '.join(decision.reasons)}")
+                # What DVC considers unchanged, but the remote lacks, must run too: without an entry it does.
+                write_lock(lock, {name: entry for name, entry in entries.items() if name != stage.name})
+                stage = _run(repo, stage, decision.key, remote, runs)
+                entries = read_lock(lock)
         _hand_on(remote, stage, {name: entries[name] for name in (*above, stage.name)}, wanted)
 
 
@@ -100,22 +104,21 @@ def _refuse_unfit(repo: Repo, stage: Any, above: list[str], found: Entries) -> N
 
 
 def _run(repo: Repo, stage: Any, key: str | None, remote: Remote, runs: RunCache) -> Any:
-    """Fetch what the stage reads, run it, and push what it made; its checkpoints are deleted once that is safe."""
+    """Fetch what the stage reads, run it, and push what it made."""
     paths = [Path(dependency.fs_path) for dependency in stage.deps]
     read = touched(paths, [out for above in upstream_of(repo, stage) for out in above.outs])
     remote.fetch(roots(read))
     remote.fetch(contents(read).values())
     if read:
         repo.checkout([out.fs_path for out in read])
-    checkpoints = link_checkpoints(Path(repo.root_dir), key) if key else None
+    if key:
+        link_checkpoints(Path(repo.root_dir), key)
     done = run_again(repo, stage.name)
     files = contents(done.outs)
     pushed, size = remote.push(files.values())
     lists, _ = remote.push(roots(done.outs))  # after the files that they list: a list implies its files
     runs.keep(done)
     say(f"{done.name}: pushed {pushed + lists} objects, {size / 1e6:.1f} MB; all sizes and hashes are right")
-    if checkpoints:
-        shutil.rmtree(checkpoints, ignore_errors=True)
     return done
 
 

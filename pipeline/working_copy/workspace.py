@@ -89,17 +89,15 @@ def _configure(folder: Path, site: Path) -> None:
     (folder / ".dvc" / "config.local").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def link_checkpoints(folder: Path, key: str) -> Path | None:
+def link_checkpoints(folder: Path, key: str) -> None:
     """Link `.cache/checkpoints` and `.cache/downloads` of a working copy to `$CHECKPOINT_DIR/KEY`, for a retry.
 
     What the check found without fault is shared by all stages, in `$CHECKPOINT_DIR/check`.
-
-    Returns:
-        That folder, to be removed once the stage's outputs are safe; None without `$CHECKPOINT_DIR`.
+    Without `$CHECKPOINT_DIR` they stay in the working copy.
     """
     place = os.environ.get("CHECKPOINT_DIR")
     if not place:
-        return None
+        return
     kept = Path(place).absolute() / key
     (folder / ".cache").mkdir(exist_ok=True)
     check = Path(place).absolute() / "check"
@@ -109,4 +107,3 @@ def link_checkpoints(folder: Path, key: str) -> Path | None:
         except OSError as error:
             raise PipelineError(f"CHECKPOINT_DIR: {error.filename}: {error.strerror}.") from None
         (folder / ".cache" / name).symlink_to(target)
-    return kept

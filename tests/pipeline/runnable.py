@@ -29,8 +29,9 @@ def distill(raw, out, method):
     start = int(checkpoint.read_text()) if checkpoint.exists() else 0
     for step in range(start, student["steps"]):
         print("step", step, flush=True)
-        if step == int(os.environ.get("HOLD_AT_STEP", -1)):
-            time.sleep(600)
+        end = time.monotonic() + 600 * (step == int(os.environ.get("HOLD_AT_STEP", -1)))
+        while time.monotonic() < end and not Path(os.environ.get("HOLD_UNTIL", "nothing")).exists():
+            time.sleep(0.05)
         checkpoint.write_text(str(step + 1))
     if student["fail"]:
         print("loss is not finite", file=sys.stderr)

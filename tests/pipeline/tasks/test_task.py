@@ -264,11 +264,11 @@ class TestRemoteFaults:
 class TestInterrupted:
     STEPS = ("--overrides", json.dumps({"students.sr.steps": 6}))
 
-    def started(self, project, shared, stage="distill@sr-logits"):
+    def started(self, project, shared, stage="distill@sr-logits", **environment):
         """A task that has come to its fourth step, with the checkpoints of its run, and goes no further."""
         project.fragment("fetch@sr")
         words = project.words(*project.task_words(stage, *self.STEPS))
-        settings = project.settings({"CHECKPOINT_DIR": str(shared), "HOLD_AT_STEP": "3"})
+        settings = project.settings({"CHECKPOINT_DIR": str(shared), "HOLD_AT_STEP": "3", **environment})
         running = subprocess.Popen(words, **settings)
         wait_for(lambda: any(path.is_file() and path.read_text() == "3" for path in shared.glob("*/*")))
         return running
@@ -280,9 +280,23 @@ class TestInterrupted:
             process.kill()
         running.communicate()
         subprocess.run(["rm", "-rf", *reproduced.workspaces.iterdir()], check=True)
-        assert [len(path.name) for path in shared.iterdir() if path.name != "check"] == [64]
+        assert [len(path.name) for path in shared.iterdir() if path.is_dir() and path.name != "check"] == [64]
         told = reproduced.task("distill@sr-logits", *self.STEPS, CHECKPOINT_DIR=str(shared)).stdout
         assert re.findall(r"^step (\d+)$", told, re.MULTILINE) == ["3", "4", "5"]
+        assert [path.name for path in shared.iterdir()] == ["check"]
+
+    def test_a_second_task_of_the_same_run_waits_for_the_result_of_the_first_and_takes_it(self, reproduced, tmp_path):
+        shared = tmp_path / "checkpoints"
+        first = self.started(reproduced, shared, HOLD_UNTIL=str(tmp_path / "go on"))
+        words = reproduced.words(*reproduced.task_words("distill@sr-logits", *self.STEPS))
+        second = subprocess.Popen(words, **reproduced.settings({"CHECKPOINT_DIR": str(shared)}))
+        assert any(line.startswith("another task runs the same, as ") for line in second.stdout)
+        (tmp_path / "go on").touch()
+        said, fault = first.communicate()
+        assert first.returncode == 0, said + fault
+        told, fault = second.stdout.read(), second.stderr.read()
+        assert second.wait() == 0, told + fault
+        assert outcome(told, "distill@sr-logits") == "run before"
         assert [path.name for path in shared.iterdir()] == ["check"]
 
     def test_another_run_does_not_see_the_checkpoint(self, reproduced, tmp_path):
