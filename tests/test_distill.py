@@ -150,8 +150,7 @@ def test_a_checkpoint_of_other_code_is_told_with_its_step_and_the_way_to_go_on(
         ({"name": "multi_step", "milestones": [4, 8], "factor": 0.1}, "distill logits: going on from step 6 of 15"),
         (
             {"name": "cosine", "minimum": 1e-6},
-            "since: params student.training.steps (12 -> 15); params recipe.steps (12 -> 15) "
-            "(here every step depends on their number). To resume from it anyway, stop this run and `mv ",
+            "params recipe.steps (12 -> 15) (here every step depends on their number). To resume from it anyway, ",
         ),
     ],
 )

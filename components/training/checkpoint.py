@@ -44,7 +44,7 @@ def checkpoint_path(folder: Path, name: str, identity: Identity) -> Path:
     """Where a training keeps its checkpoint: a file named after it and everything that its result depends on.
 
     So a run never resumes from a checkpoint made with other params, input files, code or another torch. Where the
-    schedule allows it, the number of steps is left out: a run of more steps begins as one of fewer, and goes on from it.
+    schedule allows it, the number of steps is left out: a run of more steps goes on from one of fewer.
 
     Args:
         folder: of all checkpoints.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from types import MappingProxyType
-from typing import Generic, cast
+from typing import Any, Generic, cast
 
 import torch
 from accelerate import Accelerator
@@ -76,8 +76,9 @@ def train(
 ) -> Trained[Network]:
     """Train `network` by `method` on `patches`.
 
-    A run that was stopped or killed resumes from `checkpoint` and ends with the same bytes as an uninterrupted one: crops and all
-    random numbers depend only on the seed, the step and the sample, and the method's own state is checkpointed.
+    A run that was stopped or killed resumes from `checkpoint` and ends with the same bytes as an uninterrupted one:
+    crops and all random numbers depend only on the seed, the step and the sample, and the method's own state is
+    checkpointed.
 
     Args:
         title: shown with the progress.
@@ -104,13 +105,7 @@ def train(
     trained = Trained(averaged)
     meter = Meter(accelerator)
     parts = {"trainee": trainee, "average": average, "optimiser": optimiser, "schedule": schedule, "meter": meter}
-    step = 0
-
-    if state := load_checkpoint(checkpoint, recipe.steps):
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-        trained.history, trained.validation = state["history"], state["validation"]
-        step = state["step"]
+    if step := _resumed(checkpoint, recipe.steps, parts, trained):
         accelerator.print(f"{title}: going on from step {step} of {recipe.steps}")
 
     wrapped, optimiser = accelerator.prepare(trainee.train(), optimiser)
@@ -146,8 +141,8 @@ def train(
             if accelerator.is_main_process and (stops or due):
                 saved = monotonic()
                 kept = {"history": trained.history, "validation": trained.validation, "step": step}
-                kept["identity"] = dict(identity)
-                save_checkpoint(checkpoint, {name: part.state_dict() for name, part in parts.items()} | kept)
+                states = {name: part.state_dict() for name, part in parts.items()}
+                save_checkpoint(checkpoint, states | kept | {"identity": dict(identity)})
             if stops:
                 accelerator.print(f"{title}: stopped after step {step} of {recipe.steps}")
                 break
@@ -156,6 +151,17 @@ def train(
     if trained.history:
         refuse_senseless_end(trained.history[-1])
     return trained
+
+
+def _resumed(checkpoint: Path, steps: int, parts: Mapping[str, Any], trained: Trained[Network]) -> int:
+    """Give every part of a training its state in the checkpoint, and return the step; 0 without a checkpoint."""
+    state = load_checkpoint(checkpoint, steps)
+    if not state:
+        return 0
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    trained.history, trained.validation = state["history"], state["validation"]
+    return int(state["step"])
 
 
 def _descend(

@@ -1,4 +1,4 @@
-"""Ctrl-C, and SIGTERM, which a pod gets some seconds before it is killed: a training keeps its state before it stops."""
+"""Ctrl-C, and SIGTERM, which a pod gets seconds before it is killed: a training keeps its state before it stops."""
 
 import signal
 from collections.abc import Iterator

@@ -39,8 +39,8 @@ def lock_fault(folder: Path) -> Iterator[str]:
     committed = subprocess.run(words, capture_output=True, check=False).returncode == 0
     way = f"`git checkout HEAD {_LOCK}` brings the committed one back" if committed else f"remove it: `rm {_LOCK}`"
     yield (
-        f"{file}: not whole, as a kill of DVC or a merge leaves it; {way}. Nothing is lost: what was run since then comes "
-        "from DVC's run cache, without running again."
+        f"{file}: not whole, as a kill of DVC or a merge leaves it; {way}. Nothing is lost: what was run since then "
+        "comes from DVC's run cache, without running again."
     )
 
 
@@ -56,7 +56,7 @@ def _mend(path: Path, guard: Path, is_broken: Callable[[Path], bool], remove: Ca
                 remove(path)
                 say(f"{path}: removed; a kill of DVC left it half-written")
     except LockError:
-        raise PipelineError(f"{path}: DVC runs here and is writing it. Wait until it has ended, then try again.") from None
+        raise PipelineError(f"{path}: DVC runs here, and writes it now. Try again once it has ended.") from None
 
 
 def _lists_no_stages(file: Path) -> bool:

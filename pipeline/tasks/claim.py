@@ -22,7 +22,7 @@ def claimed(key: str | None) -> Iterator[bool]:
     that pods share. At the end, unless by an error, the run's checkpoints are removed.
 
     Args:
-        key: of the run (`pipeline.deciding.reproduce.run_key`); None claims nothing, as does an unset `$CHECKPOINT_DIR`.
+        key: of the run (`reproduce.run_key`); None claims nothing, nor does an unset `$CHECKPOINT_DIR`.
 
     Raises:
         PipelineError: nothing can be written there.

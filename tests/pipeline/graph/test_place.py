@@ -81,7 +81,10 @@ class TestKilled:
         file = project.folder / ".dvc" / "tmp" / "rwlock"
         file.parent.mkdir(exist_ok=True)
         file.touch()
-        with make_lock(str(file.with_name("rwlock.lock"))), pytest.raises(PipelineError, match="DVC runs here and is"):
+        with (
+            make_lock(str(file.with_name("rwlock.lock"))),
+            pytest.raises(PipelineError, match="DVC runs here, and writes it"),
+        ):
             place_fault(project.folder)
         assert file.exists()
 
