@@ -35,14 +35,17 @@ class Stop:
         if not row:
             return False
         asked = torch.tensor(float(self.number is not None), device=self._accelerator.device)
-        return bool(self._accelerator.reduce(asked, reduction="sum") > 0)
+        if wanted := bool(self._accelerator.reduce(asked, reduction="sum") > 0):
+            self.number = self.number or signal.SIGTERM  # who was not asked must not take the result for a whole one
+        return wanted
 
 
 @contextmanager
 def stopping(accelerator: Accelerator) -> Iterator[Stop]:
-    """Within it, Ctrl-C and SIGTERM are only noted; they take effect at its end."""
+    """Within it, Ctrl-C and SIGTERM are only noted, unless they are ignored; they take effect at its end."""
     stop = Stop(accelerator)
-    former = {number: signal.signal(number, stop.note) for number in _SIGNALS}
+    noted = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    former = {number: signal.signal(number, stop.note) for number in noted}
     try:
         yield stop
     finally:
@@ -50,3 +53,4 @@ def stopping(accelerator: Accelerator) -> Iterator[Stop]:
             signal.signal(number, handler)
     if stop.number is not None:
         signal.raise_signal(stop.number)
+        raise KeyboardInterrupt  # whoever handles the signal, half a training is no result

@@ -11,6 +11,7 @@ from dvc.repo import Repo
 from dvc.repo.experiments.utils import exp_commits, exp_refs, gen_random_name, remove_exp_refs
 from dvc.scm import NoSCM
 
+from pipeline.graph.remains import mend_remains
 from pipeline.messages import PipelineError
 
 
@@ -78,9 +79,10 @@ def refuse_while_running(repo: Repo) -> None:
     Raises:
         PipelineError: it does.
     """
+    mend_remains(Path(repo.root_dir), Path(repo.cache.local_cache_dir))
     found: set[int] = set()
     for file in Path(repo.tmp_dir).glob("**/rwlock"):
-        held = json.loads(file.read_text(encoding="utf-8") or "{}")
+        held = json.loads(file.read_bytes())
         holders = [*held.get("write", {}).values(), *(one for some in held.get("read", {}).values() for one in some)]
         found |= {one["pid"] for one in holders if psutil.pid_exists(one["pid"])}
     if found:

@@ -3,7 +3,9 @@
 import json
 import math
 import os
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -32,6 +34,12 @@ class BrokenInTheSecond(Logits):
         return losses
 
 
+class StoppedInTheSecond(Logits):
+    def follow(self, step, network, average):
+        if step == 2 and os.environ.get("RANK") == "1":
+            signal.raise_signal(signal.SIGTERM)
+
+
 def train_all(lmdb, folder):
     """Write `<name>-<rank>.json` and `.safetensors` for each training, and what is said of wrong ones."""
     folder.mkdir(exist_ok=True)
@@ -57,6 +65,11 @@ def train_all(lmdb, folder):
         tiny.distilled(picked, lmdb, folder / "broken.pt", wrap=lambda method: BrokenInTheSecond(method.setting))
     except DivergedError as error:
         Path(f"diverged-{rank}.txt").write_text(str(error))
+    former = signal.signal(signal.SIGTERM, lambda *_: Path(f"stopped-{rank}.txt").touch())
+    wrap = lambda method: StoppedInTheSecond(method.setting)  # noqa: E731
+    with suppress(KeyboardInterrupt):
+        tiny.distilled(tiny.choice("logits"), lmdb, folder / "stopped.pt", RECIPE, seconds=3600, wrap=wrap)
+    signal.signal(signal.SIGTERM, former)
     # Last, because a session ends with the processes' connection.
     autoencoding.RESEED_EVERY = 2
     session = Session(

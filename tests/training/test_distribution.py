@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from components.methods import METHODS
+from components.training.checkpoint import load_checkpoint
 from components.training.distribution import loader_workers, start
 from tests.training import tiny
 
@@ -96,6 +97,12 @@ def test_every_process_stops_where_a_loss_of_one_is_not_finite(folders):
 
 
 @pytest.mark.usefixtures("own_accelerator")
+def test_every_process_stops_at_the_same_row_where_one_is_asked_to(folders):
+    _, two = folders
+    assert sorted(path.name for path in two.glob("stopped-*.txt")) == ["stopped-0.txt", "stopped-1.txt"]
+    assert load_checkpoint(two / "stopped.pt")["step"] == 2
+
+
 def test_one_process_on_the_cpu_reads_its_own_crops_deterministically():
     accelerator = start(tiny.recipe(batch=7))
     assert (accelerator.num_processes, accelerator.device.type) == (1, "cpu")

@@ -147,16 +147,29 @@ class TestResume:
 
         received = []
         former = signal.signal(number, lambda *_: received.append(number))
-        try:
+        with pytest.raises(KeyboardInterrupt):
             tiny.distilled(picked, lmdb, checkpoint, seconds=3600, wrap=lambda method: Stopped(method.setting))
-        finally:
-            signal.signal(number, former)
+        signal.signal(number, former)
         assert received == [number], "it is delivered once the state is safe"
         assert (load_checkpoint(checkpoint) or {}).get("step") == step
         resumed = tiny.outcome(tmp_path / "resumed", tiny.distilled(picked, lmdb, checkpoint))
         assert f"going on from step {step} of 12" in capsys.readouterr().out
         unbroken = tiny.outcome(tmp_path / "unbroken", tiny.distilled(picked, lmdb, tmp_path / "other.pt"))
         assert resumed == unbroken
+
+    def test_a_signal_that_is_ignored_stops_nothing(self, lmdb, tmp_path):
+        """As Ctrl-C is by what a script starts in the background."""
+
+        class Asked(Logits):
+            def follow(self, now, network, average):
+                signal.raise_signal(signal.SIGINT)
+
+        former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        trained = tiny.distilled(
+            tiny.choice("logits"), lmdb, tmp_path / "run.pt", wrap=lambda method: Asked(method.setting)
+        )
+        signal.signal(signal.SIGINT, former)
+        assert trained.history[-1]["step"] == 12
 
     def test_a_second_ctrl_c_stops_at_once(self, lmdb, tmp_path):
         class Stopped(Logits):

@@ -152,6 +152,12 @@ class TestResults:
         assert f"runs a stage in process {os.getpid()}" in clone.pipeline("clean", "--yes", code=2).stderr
         assert set(clone.objects()) == before
 
+    def test_a_list_of_running_stages_that_a_kill_cut_off_is_removed_too(self, clone):
+        lock = clone.folder / ".dvc/tmp/rwlock"
+        lock.write_text('{"write": {"da')
+        assert f"{lock}: removed; a kill of DVC left it" in clone.pipeline("clean", "--yes").stdout
+        assert not lock.exists()
+
 
 class TestFiles:
     def test_a_checkpoint_of_the_last_day_goes_when_it_is_named_alone(self, project):
