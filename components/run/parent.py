@@ -14,7 +14,7 @@ _SECONDS = 0.5
 
 
 def end_with_dvc() -> None:
-    """Send SIGTERM to this process as soon as DVC no longer runs above it, as after `kill -9`.
+    """Send SIGTERM to this process and those below it as soon as DVC no longer runs above it, as after `kill -9`.
 
     The kernel's own way (`PR_SET_PDEATHSIG`) knows the direct parent alone, on Linux alone; a shell or torchrun may
     stand between. A step that DVC does not run may outlive whoever started it.
@@ -39,4 +39,9 @@ def _watch(below: psutil.Process, dvc: int) -> None:
     with suppress(psutil.NoSuchProcess):
         while below.ppid() == dvc:
             time.sleep(_SECONDS)
-    os.kill(os.getpid(), signal.SIGTERM)
+    step = psutil.Process()
+    # Nobody else would end a pool's workers; a training takes SIGTERM itself, and still needs its own.
+    others = step.children(recursive=True) if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL else []
+    for process in (*others, step):
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()

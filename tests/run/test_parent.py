@@ -13,11 +13,12 @@ ROOT = Path(__file__).parents[2]
 
 # Another line in the table of the steps.
 STEP = """
-import os, sys, time, types
+import os, subprocess, sys, time, types
 from pathlib import Path
 from components import __main__ as steps
 
 def main(words):
+    subprocess.Popen(["sleep", "60"])
     Path(words[0]).write_text(str(os.getpid()))
     time.sleep(60)
 
@@ -56,9 +57,11 @@ def test_it_ends_with_the_dvc_that_runs_it(command: str, folder: Path) -> None:
     dvc = started(folder, sys.executable, "-m", "dvc", "repro", "--quiet")
     step = wait_for(folder / "new")
     assert dvc.pid in {above.pid for above in step.parents()}
+    running = [step, *step.children()]
+    assert len(running) == 2
     dvc.kill()
     dvc.wait()
-    _, left = psutil.wait_procs([step], timeout=10)
+    _, left = psutil.wait_procs(running, timeout=10)
     for process in left:
         process.kill()
     assert left == []
@@ -67,9 +70,10 @@ def test_it_ends_with_the_dvc_that_runs_it(command: str, folder: Path) -> None:
 def test_without_dvc_it_may_outlive_who_started_it(folder: Path) -> None:
     starter = started(folder, "sh", "-c", "python step.py & wait")
     step = wait_for(folder / "new")
+    running = [step, *step.children()]
     starter.kill()
     starter.wait()
-    _, left = psutil.wait_procs([step], timeout=2)
+    _, left = psutil.wait_procs(running, timeout=2)
     for process in left:
         process.kill()
-    assert left == [step]
+    assert set(left) == set(running)
