@@ -13,6 +13,7 @@ from typing import Any
 
 _BLOCK = 1 << 20
 _PARTIAL = ".{}.partial"
+_TRIES = 100
 
 
 @contextmanager
@@ -92,15 +93,16 @@ def _flush(path: Path) -> None:
 
 def _put(partial: Path, path: Path) -> None:
     """Give `partial` its name. The system replaces a file by a file only: what else is there is moved aside first."""
-    replaced = _new_name(path.parent)
-    while True:
-        if folders := partial.is_dir() or path.is_dir():
-            with suppress(FileNotFoundError):
-                path.replace(replaced)
+    for left in reversed(range(_TRIES)):
+        replaced = _new_name(path.parent)
+        folders = partial.is_dir() or path.is_dir()
         try:
+            if folders:
+                with suppress(FileNotFoundError):
+                    path.replace(replaced)
             partial.replace(path)
         except OSError:
-            if not (folders and path.exists()):  # else another writer was faster: its result is replaced as well
+            if not (folders and left):  # else another writer may have been faster: its result is replaced as well
                 raise
         else:
             return

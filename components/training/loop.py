@@ -104,7 +104,13 @@ def train(
     schedule = make_schedule(optimiser, recipe)
     trained = Trained(averaged)
     meter = Meter(accelerator)
-    parts = {"trainee": trainee, "average": average, "optimiser": optimiser, "schedule": schedule, "meter": meter}
+    parts: dict[str, Any] = {
+        "trainee": trainee,
+        "average": average,
+        "optimiser": optimiser,
+        "schedule": schedule,
+        "meter": meter,
+    }
     if step := _resumed(checkpoint, recipe.steps, parts, trained):
         accelerator.print(f"{title}: going on from step {step} of {recipe.steps}")
 
