@@ -142,7 +142,6 @@ class Store:
 def write_whole(path: Path, text: str) -> None:
     """Write a file, and the folders above it, so that a fault leaves what stood there; a device is written to."""
     path = Path(os.path.realpath(path))  # a link stays one
-    path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file():
         path.write_text(text, encoding="utf-8")
         return
