@@ -46,12 +46,12 @@ class PublishedNetwork(NamedTuple):
     Attributes:
         files: name of the file at each scale.
         release: PSNR of a clean image by the release's protocol, from the network, the clean and the degraded image
-            and the scale.
+            and the scale; None where it is this project's.
         published: mean PSNR by scale and set, and its source.
     """
 
     files: dict[int, str]
-    release: Callable[[Backbone, Image, Image, int], float]
+    release: Callable[[Backbone, Image, Image, int], float] | None
     published: dict[tuple[int, str], tuple[float, str]]
 
 
@@ -130,6 +130,7 @@ def by_cut_bytes(network: Backbone, clean: Image, degraded: Image, scale: int) -
 
 
 CARN, IDN, FSRCNN = "CARN's README", "IDN-tensorflow's README", "yjn870's README"
+OWN_CODE = "its own code, this protocol"
 NETWORKS = {
     "fsrcnn": PublishedNetwork(
         {scale: f"fsrcnn_x{scale}.pth" for scale in (2, 3, 4)},
@@ -176,6 +177,22 @@ NETWORKS = {
             (3, "Set14"): (30.08, CARN),
             (4, "Set14"): (28.42, CARN),
         },
+    ),
+    "rlfn": PublishedNetwork(
+        {scale: f"rlfn_x{scale}.pth" for scale in (2, 4)},
+        None,
+        {
+            (2, "Set5"): (38.066, OWN_CODE),
+            (2, "Set14"): (33.718, OWN_CODE),
+            (4, "Set5"): (32.238, OWN_CODE),
+            (4, "Set14"): (28.620, OWN_CODE),
+        },
+    ),
+    "span": PublishedNetwork(
+        {4: "span_x4.pth"}, None, {(4, "Set5"): (31.739, OWN_CODE), (4, "Set14"): (28.401, OWN_CODE)}
+    ),
+    "efdn": PublishedNetwork(
+        {4: "efdn_x4.pth"}, None, {(4, "Set5"): (32.08, "its paper"), (4, "Set14"): (28.58, "its paper")}
     ),
 }
 
@@ -231,8 +248,9 @@ def table(name: str, checkpoints: Path, images: Path) -> None:
             here, release = [], []
             for clean, degraded in pairs(images, dataset, scale):
                 here.append(protocol.measure(restorer(degraded), protocol.crop(clean))["psnr"])
-                release.append(entry.release(network, clean, degraded, scale))
-            print_row(f"{name} x{scale}", dataset, here, release, *entry.published[scale, dataset])
+                if entry.release:
+                    release.append(entry.release(network, clean, degraded, scale))
+            print_row(f"{name} x{scale}", dataset, here, release or here, *entry.published[scale, dataset])
 
 
 def dncnn(checkpoints: Path, images: Path) -> tuple[list[float], list[float]]:
@@ -257,8 +275,8 @@ def print_row(
     network: str, dataset: str, here: Sequence[float], release: Sequence[float], published: float, source: str
 ) -> None:
     """One row of the table."""
-    means = (f"{statistics.fmean(scores):.2f}" for scores in (here, release))
-    print(f"| {network} | {dataset} | {' | '.join(means)} | {published:.2f} | {source} |")
+    means = (f"{statistics.fmean(scores):.3f}" for scores in (here, release))
+    print(f"| {network} | {dataset} | {' | '.join(means)} | {published:.3f} | {source} |")
     sys.stdout.flush()
 
 

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from components.backbones.carn import CarnM
+from components.backbones.cost import count_parameters
+from components.backbones.span import Span
 from components.backbones.vdsr import Vdsr
 from components.backbones.weights import load_backbone
 from components.images.store import Pair, StoreWriter
@@ -61,6 +63,17 @@ class TestTraining:
             "step": "12",
             **{name: str(value) for name, value in measured.items()},
         }
+
+    def test_span_trains_with_its_branches_and_is_stored_folded(self, trainable):
+        trainable.params["teachers"]["sr"]["backbone"] = {"name": "span", "channels": 8, "blocks": 2}
+        trainable.params["teachers"]["sr"]["training"] |= {"steps": 24, "learning_rate": 0.02, "ema_decay": 0.5}
+        trainable.run(train_teacher)
+        network = load_backbone(trainable.folder / "output" / "teacher.safetensors")
+        assert sum(value.numel() for value in network.parameters()) == count_parameters(Span(network.scale, 8, 2))
+        rows = (trainable.folder / "output" / "validation.csv").read_text().splitlines()
+        measured = tiny.validation(trainable.folder / "lmdb")(network)
+        assert float(rows[-1].split(",")[1]) == pytest.approx(measured["psnr"], abs=1e-3)
+        assert (trainable.folder / "output" / "history.csv").read_text().count("\n") > 1
 
     def test_gives_the_same_bytes_again(self, trainable):
         first, second = trainable.folder / "first", trainable.folder / "second"

@@ -65,4 +65,4 @@ def load_ensemble(path: Path, teacher: Path) -> AggregatedEnsemble:
 
 
 def _untrained(entry: Mapping[str, Any], where: str) -> Any:
-    return build_backbone(typed(BackboneChoice, entry["backbone"], where), entry["scale"])
+    return build_backbone(typed(BackboneChoice, entry["backbone"], where), entry["scale"]).fold()

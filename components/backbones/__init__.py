@@ -10,12 +10,15 @@ from components.backbones.carn import Carn, CarnM
 from components.backbones.dncnn import DnCnn
 from components.backbones.drsformer import DrsFormer
 from components.backbones.edsr import Edsr
+from components.backbones.efdn import Efdn
 from components.backbones.fsrcnn import Fsrcnn
 from components.backbones.idn import Idn
 from components.backbones.nafnet import Nafnet
 from components.backbones.rcan import Rcan
 from components.backbones.restormer import Restormer
+from components.backbones.rlfn import Rlfn
 from components.backbones.san import San
+from components.backbones.span import Span
 from components.backbones.swinir import SwinIr
 from components.backbones.uformer import Uformer
 from components.backbones.vdsr import Vdsr
@@ -27,12 +30,15 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "dncnn": DnCnn,
     "drsformer": DrsFormer,
     "edsr": Edsr,
+    "efdn": Efdn,
     "fsrcnn": Fsrcnn,
     "idn": Idn,
     "nafnet": Nafnet,
     "rcan": Rcan,
     "restormer": Restormer,
+    "rlfn": Rlfn,
     "san": San,
+    "span": Span,
     "swinir": SwinIr,
     "uformer": Uformer,
     "vdsr": Vdsr,

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from torch import Tensor, nn
 
@@ -56,6 +56,10 @@ class Backbone(nn.Module, ABC):
     def is_derived(cls, name: str) -> bool:  # noqa: ARG003  (what a network overrides)
         """Whether a key of a published checkpoint is derived (a buffer of indices or masks), left out on loading."""
         return False
+
+    def fold(self) -> Self:
+        """Turn, in place, what only the training needs into what gives the same images without it; returns itself."""
+        return self
 
     def layouts(self) -> tuple[Layout, ...]:
         """Other names under which its weights are published, besides our own."""

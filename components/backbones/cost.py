@@ -14,7 +14,9 @@ OUTPUT_HEIGHT, OUTPUT_WIDTH = 720, 1280
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Number of parameters; buffers do not count."""
+    """Number of parameters; buffers do not count, nor what a backbone needs for its training alone."""
+    if isinstance(network, Backbone):
+        network = copy.deepcopy(network).fold()
     return sum(parameter.numel() for parameter in network.parameters())
 
 
@@ -25,7 +27,7 @@ def count_flops(network: Backbone) -> int:
     networks of luma only the convolutions on luma count, as published: the bicubic enlargements, which are matrix
     products here, are left out.
     """
-    counted = copy.deepcopy(network).to("meta").eval()
+    counted = copy.deepcopy(network).fold().to("meta").eval()
     step = network.multiple
     height, width = (-(-side // network.scale // step) * step for side in (OUTPUT_HEIGHT, OUTPUT_WIDTH))
     with FlopCounterMode(display=False) as counter, torch.no_grad():

@@ -36,6 +36,18 @@ class Edsr(HeadBodyTail):
         super().__init__(scale, channels, (ResidualBlock(channels, residual_scale) for _ in range(blocks)))
 
     def layouts(self) -> tuple[Layout, ...]:
-        """BasicSR's names; its networks subtract the same mean in the same range."""
+        """BasicSR's names, and those of FAKD's students; they subtract the same mean in the same range.
+
+        FAKD cuts the body into three parts; the first block of each is at a third of all blocks, rounded down.
+        """
         inside = {rf"body\.(\d+)\.conv{number}\.": rf"body.\1.body.{place}." for number, place in ((1, 0), (2, 2))}
-        return (Layout.renaming("BasicSR's", self.basicsr_names() | inside),)
+        starts = {part: part * self.depth // 3 for part in range(3)}
+        fakd = {
+            rf"body{part + 1}\.{place - start}\.": f"body.{place}."
+            for part, start in starts.items()
+            for place in range(start, starts.get(part + 1, self.depth + 1))
+        }
+        return (
+            Layout.renaming("BasicSR's", self.basicsr_names() | inside),
+            Layout.renaming("FAKD's", fakd),
+        )

@@ -85,11 +85,15 @@ class Rcan(HeadBodyTail):
         self.blocks = blocks
 
     def layouts(self) -> tuple[Layout, ...]:
-        """BasicSR's names; its networks subtract the same mean in the same range."""
+        """BasicSR's names, and those of FAKD's students; they subtract the same mean in the same range."""
         inside = {
             r"body\.(\d+)\.residual_group\.(\d+)\.rcab\.([02])\.": r"body.\1.body.\2.body.\3.",
             r"body\.(\d+)\.residual_group\.(\d+)\.rcab\.3\.attention\.1\.": r"body.\1.body.\2.body.3.conv_du.0.",
             r"body\.(\d+)\.residual_group\.(\d+)\.rcab\.3\.attention\.3\.": r"body.\1.body.\2.body.3.conv_du.2.",
             r"body\.(\d+)\.conv\.": rf"body.\1.body.{self.blocks}.",
         }
-        return (Layout.renaming("BasicSR's", self.basicsr_names() | inside),)
+        fakd = {r"body_group(\d+)\.": r"body.\1.", r"body_tail\.": f"body.{self.depth}."}
+        return (
+            Layout.renaming("BasicSR's", self.basicsr_names() | inside),
+            Layout.renaming("FAKD's", fakd),
+        )

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from components.backbones.backbone import Backbone, State
-from components.backbones.parts.head_body_tail import DIV2K_MEAN, conv3x3, upsampler
+from components.backbones.parts.head_body_tail import DIV2K_MEAN, conv3x3, direct_upsampler, upsampler
 from components.backbones.parts.swin import ChannelNorm, residual_swin_blocks
 from components.backbones.tiling import pad_to_multiple
 from components.run.errors import InputError
@@ -105,7 +105,7 @@ def _tail(scale: int, channels: int, upsampling: str) -> dict[str, nn.Module]:
     if scale == 1:
         return {"conv_last": conv3x3(channels, 3)}
     if upsampling == "pixelshuffledirect":
-        return {"upsample": nn.Sequential(conv3x3(channels, 3 * scale**2), nn.PixelShuffle(scale))}
+        return {"upsample": direct_upsampler(scale, channels)}
     return {
         "conv_before_upsample": nn.Sequential(conv3x3(channels, _TAIL_CHANNELS), nn.LeakyReLU()),
         "upsample": steps,

@@ -1,5 +1,6 @@
 """Reading and writing weights: our own files, which say what network they belong to, and published checkpoints."""
 
+import copy
 import json
 import pickle
 import re
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from components.backbones import BackboneChoice, build_backbone
 from components.backbones.backbone import Backbone
+from components.images.matlab_files import read_numbers
 from components.run.errors import InputError
 from components.run.files import written_whole
 from components.run.limits import BombError, allowed_bytes, refuse_costly_checkpoint, refuse_zip_bomb
@@ -46,8 +48,11 @@ Network = TypeVar("Network", bound=nn.Module)
 def save_network(path: Path, network: nn.Module, description: Mapping[str, Any]) -> None:
     """Write weights as safetensors, together with the description from which the network can be rebuilt.
 
-    The bytes depend on the values only: there is one metadata key, because several would have no fixed order.
+    A backbone is stored folded. The bytes depend on the values only: there is one metadata key, because several would
+    have no fixed order.
     """
+    if isinstance(network, Backbone):
+        network = copy.deepcopy(network).fold()
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     metadata = {_DESCRIPTION: json.dumps(description, sort_keys=True)}
     content = save(tensors, metadata)  # `save_file` reports a full disk as an error of its own kind
@@ -86,7 +91,7 @@ def load_backbone(path: Path) -> Backbone:
     if description.keys() != {"backbone", "scale"}:
         raise InputError(f"{path}: holds no restoration network but: {', '.join(description) or 'nothing'}.")
     network = build_backbone(typed(BackboneChoice, description["backbone"], str(path)), description["scale"])
-    return load_stored(network, path)
+    return load_stored(network.fold(), path)
 
 
 def load_stored(network: Network, path: Path) -> Network:
@@ -107,9 +112,10 @@ def describe_backbone(choice: BackboneChoice, scale: int) -> dict[str, Any]:
 def load_published(network: nn.Module, path: Path, *, ignore: Callable[[str], bool] = lambda _: False) -> str:
     """Load a published checkpoint into `network`, every key and shape checked.
 
-    Reads `.safetensors`, `.npz` and `.pth`/`.pt`/`.ckpt`/`.bin`, unwraps `params_ema`, `params`, `state_dict` and
-    `model`, removes the prefixes `module.` and `model.`, drops derived buffers and the frozen colour-shift layers,
-    which have no parameters here, and translates the names of other releases that the network knows.
+    Reads `.safetensors`, `.npz`, `.mat` and `.pth`/`.pt`/`.ckpt`/`.bin`, unwraps `params_ema`, `params`, `state_dict`
+    and `model`, removes the prefixes `module.` and `model.`, drops derived buffers and the frozen colour-shift layers,
+    which have no parameters here, and translates the names of other releases that the network knows. A backbone is
+    folded.
 
     Args:
         network: the network to fill.
@@ -124,6 +130,8 @@ def load_published(network: nn.Module, path: Path, *, ignore: Callable[[str], bo
             that are missing, unexpected or of another shape).
     """
     tensors, found = _read_tensors(path, path.suffix)
+    if isinstance(network, Backbone):
+        network.fold()
     while prefix := _shared_prefix(tensors, network):
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
         found += f", with {prefix} prefix"
@@ -133,7 +141,7 @@ def load_published(network: nn.Module, path: Path, *, ignore: Callable[[str], bo
     if isinstance(network, Backbone):
         tensors = {name: value for name, value in tensors.items() if not network.is_derived(name)}
         for layout in network.layouts():
-            converted = layout.convert(tensors)
+            converted = layout.applied(tensors)
             if len(_faults(network, converted)) < len(_faults(network, tensors)):
                 tensors, found = converted, f"{found}, {layout.name} names"
     _fill(network, tensors, path)
@@ -182,8 +190,12 @@ def _read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], str]:
             return load_file(path), "tensors of a .safetensors"
         if kind == ".npz":
             return _read_arrays(path), "arrays of a .npz"
+        if kind == ".mat":
+            return _read_matlab(path), "arrays of a .mat"
         refuse_costly_checkpoint(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:  # which is a ValueError
+        raise
     except FileNotFoundError:
         raise InputError(
             f"{path}: no such checkpoint. Is its source listed in collections.<task>.checkpoints?"
@@ -209,6 +221,11 @@ def _read_arrays(path: Path) -> dict[str, Tensor]:
         refuse_zip_bomb(archive, allowed_bytes(path))
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+
+
+def _read_matlab(path: Path) -> dict[str, Tensor]:
+    arrays = read_numbers(path)
+    return {name: torch.tensor(value.astype(value.dtype.newbyteorder("="))) for name, value in arrays.items()}
 
 
 def _refused(path: Path, error: pickle.UnpicklingError) -> InputError:

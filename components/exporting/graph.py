@@ -1,5 +1,6 @@
 """A restoration network as an ONNX graph that takes an image of any size (SAN's: at least two pixels a side)."""
 
+import copy
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,7 +56,7 @@ def _padded(side: int, multiple: int, image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def to_onnx(network: Backbone, facts: Mapping[str, str]) -> onnx.ModelProto:
-    """Turn a network into an ONNX graph of any height and width, and verify at several sizes that both agree.
+    """Turn a network, folded, into an ONNX graph of any height and width, and verify at several sizes that both agree.
 
     It is traced, with the exporter of torch's two that takes a tenth of the time. What a trace would get wrong, a
     choice that depends on the input's size, shows in the comparison. What can't be traced, such as SAN's crop of the
@@ -69,6 +70,7 @@ def to_onnx(network: Backbone, facts: Mapping[str, str]) -> onnx.ModelProto:
         InputError: the network does something that ONNX can't express, or the graph's result differs from the
             network's at one of the sizes.
     """
+    network = copy.deepcopy(network).fold()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecation of the tracing exporter, and every `int` of a shape
         try:

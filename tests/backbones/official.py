@@ -45,10 +45,10 @@ class Oracle:
         fill(network.to(precision).eval())
         image = torch.from_numpy(closed_form("image", (2, 3, *size), 0, 1)).to(precision).requires_grad_()
         restored = restore(network, image)
-        self._assert_close(restored, f"output_{case}", tolerance)
+        self.assert_close(restored, f"output_{case}", tolerance)
         if precision == torch.float64:
             (restored * torch.from_numpy(closed_form("cotangent", tuple(restored.shape)))).sum().backward()
-            self._assert_close(image.grad, f"gradient_{case}", tolerance)
+            self.assert_close(image.grad, f"gradient_{case}", tolerance)
 
     def assert_has_the_official_parameters(self, network: Backbone, name: str) -> None:
         """Count, names and shapes; what is left out is no parameter."""
@@ -73,7 +73,7 @@ class Oracle:
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[key], value) for key, value in expected.items())
 
-    def _assert_close(self, ours: Tensor, name: str, tolerance: float) -> None:
+    def assert_close(self, ours: Tensor, name: str, tolerance: float) -> None:
         expected = self.arrays[name]
         thinned = ours.detach().flatten()[:: max(1, ours.numel() // 997)].numpy()
         np.testing.assert_allclose(thinned, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())

@@ -12,14 +12,18 @@ counts, without MeanShift:
   arrays.
 """
 
+import io
 import os
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.io import savemat
 from torch import Tensor, nn
 
 from components.backbones import BACKBONES
@@ -41,6 +45,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 ORACLE = np.load(Path(__file__).with_name("published_oracle.npz"))
 GAIN = 1.5
+HDF5 = b"\x89HDF\r\n\x1a\n"
 CARNS = {"carn": Carn, "carn_m": CarnM}
 
 
@@ -137,6 +142,103 @@ class TestFsrcnn:
         assert_restores(network, image(1), ORACLE[f"fsrcnn_x{scale}"])
 
 
+def ends_its_reader() -> bytes:
+    """A MATLAB file of version 5 with one byte wrong, a kind of numbers that there is not: scipy crashes."""
+    file = io.BytesIO()
+    savemat(file, {"net": np.ones((2, 3))})
+    return file.getvalue().replace(b"\x09\0\0\0\x30\0\0\0", b"\x8f\0\0\0\x30\0\0\0")
+
+
+def released_layers(planes: int, epsilon: float | None, first: bool, middle: bool) -> nn.Sequential:
+    """A DnCNN of 5 layers of 8 channels with closed-form weights, in float64.
+
+    Args:
+        planes: of the image.
+        epsilon: of batch normalisation; None for a network without.
+        first: whether the first convolution has a bias.
+        middle: whether the others have one.
+    """
+    layers: list[nn.Module] = [nn.Conv2d(planes, 8, 3, padding=1, bias=first), nn.ReLU()]
+    for _ in range(3):
+        layers.append(nn.Conv2d(8, 8, 3, padding=1, bias=middle))
+        if epsilon is not None:
+            layers.append(nn.BatchNorm2d(8, eps=epsilon))
+        layers.append(nn.ReLU())
+    network = nn.Sequential(*layers, nn.Conv2d(8, planes, 3, padding=1, bias=middle)).double().eval()
+    fill(network, GAIN)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.running_var is not None:
+            module.running_var.mul_(0.01)  # as small as of real weights, so that epsilon counts
+    return network
+
+
+def write_torch(prefix: str, counted: bool) -> Callable[[nn.Sequential, Path], None]:
+    """Write as the PyTorch releases do; before torch 0.4.1, batch normalisation did not count batches."""
+
+    def write(layers: nn.Sequential, path: Path) -> None:
+        state = {f"{prefix}{key}": held for key, held in layers.state_dict().items()}
+        torch.save({key: held for key, held in state.items() if counted or "num_batches" not in key}, path)
+
+    return write
+
+
+def matconvnet(layers: nn.Sequential) -> Iterator[list[NDArray[np.float64]]]:
+    """Weights of each layer: kernels with the last dimension left out if it is 1, deviations that include epsilon."""
+    for layer in layers:
+        weights = []
+        if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+            kernels = layer.weight.detach().permute(2, 3, 1, 0).numpy()
+            weights = [kernels[..., 0] if kernels.shape[3] == 1 else kernels, layer.bias.detach().numpy()[:, None]]
+        elif isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None and layer.running_var is not None:
+            moments = torch.stack([layer.running_mean, (layer.running_var + layer.eps).sqrt()], dim=1)
+            weights = [*(held.detach().numpy()[:, None] for held in (layer.weight, layer.bias)), moments.numpy()]
+        yield weights
+
+
+def write_matlab(layers: nn.Sequential, path: Path) -> None:
+    """A file of version 5."""
+    cells = np.empty((1, len(layers)), object)
+    for place, arrays in enumerate(matconvnet(layers)):
+        weights = np.empty((1, len(arrays)), object)
+        for number, array in enumerate(arrays):
+            weights[0, number] = array
+        cells[0, place] = {"type": "layer", "weights": weights, "stride": np.ones((1, 2))}
+    savemat(path, {"net": {"layers": cells, "meta": {"sigma": 25.0}}})
+
+
+def write_matlab_7_3(layers: nn.Sequential, path: Path) -> None:
+    """As MATLAB writes HDF5: dimensions reversed, cells as references, texts as numbers, after 512 bytes of its own."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        held = file.create_group("#refs#")
+
+        def cell(where: h5py.Group, name: str, values: Sequence[h5py.Group | h5py.Dataset]) -> None:
+            if values:
+                references = np.array([[value.ref] for value in values], h5py.ref_dtype)
+                where.create_dataset(name, data=references).attrs["MATLAB_class"] = np.bytes_("cell")
+            else:
+                where.create_dataset(name, data=np.array([1, 0], np.uint64)).attrs["MATLAB_empty"] = np.uint8(1)
+
+        found = []
+        for place, arrays in enumerate(matconvnet(layers)):
+            layer = held.create_group(f"layer{place}")
+            text = layer.create_dataset("type", data=np.array([[99], [111]], np.uint16))
+            text.attrs["MATLAB_class"] = np.bytes_("char")
+            cell(layer, "weights", [held.create_dataset(f"{place}_{n}", data=one.T) for n, one in enumerate(arrays)])
+            found.append(layer)
+        cell(file.create_group("net"), "layers", found)
+
+
+# File, how it is written, epsilon, whether the first convolution and the others have a bias.
+RELEASES: dict[str, tuple[str, Callable[[nn.Sequential, Path], None], float | None, tuple[bool, bool]]] = {
+    "cszn/DnCNN": ("model.pth", write_torch("dncnn.", counted=True), 1e-4, (True, False)),
+    "SaoYan/DnCNN-PyTorch": ("net.pth", write_torch("module.dncnn.", counted=False), 1e-5, (False, False)),
+    "MatConvNet": ("sigma=25_Bnorm.mat", write_matlab, 1e-3, (True, True)),
+    "MatConvNet, merged": ("sigma=25.mat", write_matlab, None, (True, True)),
+    "MatConvNet, 7.3": ("sigma=25_Bnorm.mat", write_matlab_7_3, 1e-3, (True, True)),
+    "MatConvNet, merged, 7.3": ("sigma=25.mat", write_matlab_7_3, None, (True, True)),
+}
+
+
 class TestDnCnn:
     @pytest.mark.parametrize("batch_norm", [False, True])
     @pytest.mark.parametrize("planes", ["gray", "colour"])
@@ -166,7 +268,73 @@ class TestDnCnn:
         with pytest.raises(InputError, match=r"do not fit DnCnn .*missing model\.3\.weight"):
             load_published(DnCnn(1, batch_norm=True), tmp_path / "dncnn.pth")
 
+    @pytest.mark.parametrize("planes", ["gray", "colour"])
+    @pytest.mark.parametrize("batch_norm", [False, True])
+    @pytest.mark.parametrize("release", RELEASES)
+    def test_other_releases_do_what_their_layers_do(
+        self, release: str, batch_norm: bool, planes: str, tmp_path: Path
+    ) -> None:
+        path, write, epsilon, (first, middle) = tmp_path / RELEASES[release][0], *RELEASES[release][1:]
+        layers = released_layers(1 if planes == "gray" else 3, epsilon, first, middle)
+        write(layers, path)
+        network = DnCnn(1, 5, 8, planes, batch_norm).double()  # type: ignore[arg-type]
+        if batch_norm and epsilon is None:
+            with pytest.raises(InputError, match=r"do not fit DnCnn .*missing model\.3\.weight"):
+                load_published(network, path)
+            return
+        load_published(network, path)
+        given = image(1).expand(-1, 3, -1, -1) if planes == "gray" else image(3)
+        with torch.no_grad():
+            official = (given - layers(given[:, :1] if planes == "gray" else given)).numpy()
+            np.testing.assert_allclose(network.eval()(given).numpy(), official, rtol=0, atol=1e-6)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda tensors: tensors.pop("dncnn.3.running_mean"), r"do not fit DnCnn .*missing model\."),
+            (lambda tensors: tensors.update({"dncnn.2.weight": torch.ones(8, 8, 3)}), r"do not fit DnCnn .*model\."),
+        ],
+        ids=["without means", "of another shape"],
+    )
+    def test_another_releases_damaged_file_is_refused(
+        self, change: Callable[[dict[str, Tensor]], object], message: str, tmp_path: Path
+    ) -> None:
+        tensors = {f"dncnn.{key}": held for key, held in released_layers(1, 1e-5, False, False).state_dict().items()}
+        change(tensors)
+        torch.save(tensors, tmp_path / "net.pth")
+        with pytest.raises(InputError, match=message):
+            load_published(DnCnn(1, 5, 8), tmp_path / "net.pth")
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"MATLAB 5.0 MAT-file".ljust(300), "is not a MATLAB file, or is damaged"),
+            (
+                b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(400),
+                r"is a MATLAB file of version 7\.3 \(HDF5\)",
+            ),
+            (HDF5.ljust(700, b"\xff"), "is not a MATLAB file, or is damaged"),
+            (ends_its_reader(), "is not a MATLAB file, or is damaged"),
+            (None, "no such checkpoint"),
+        ],
+        ids=["damaged", "7.3 without content", "7.3 damaged", "ends its reader", "missing"],
+    )
+    def test_a_matlab_file_that_can_not_be_read_is_refused(
+        self, content: bytes | None, message: str, tmp_path: Path
+    ) -> None:
+        if content is not None:
+            (tmp_path / "net.mat").write_bytes(content)
+        with pytest.raises(InputError, match=message):
+            load_published(DnCnn(1, 5, 8), tmp_path / "net.mat")
+
+    def test_a_bomb_is_refused_before_it_is_read(self, tmp_path: Path) -> None:
+        with h5py.File(tmp_path / "net.mat", "w") as file:
+            file.create_dataset("net", (1 << 17, 1 << 17), np.float64, chunks=(64, 64), compression="gzip")
+        with pytest.raises(InputError, match="refused as a bomb: unpacked, it has more than 100 times its size"):
+            load_published(DnCnn(1, 5, 8), tmp_path / "net.mat")
+
     def test_gray_leaves_what_differs_from_gray_as_it_is(self) -> None:
+        torch.manual_seed(0)
         network, coloured = DnCnn(1, layers=4, channels=8).double(), image(3)
         change = network(coloured) - coloured
         torch.testing.assert_close(change, change[:, :1].expand(-1, 3, -1, -1), rtol=0, atol=1e-12)

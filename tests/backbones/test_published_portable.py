@@ -22,6 +22,9 @@ CASES = [
     ("carn", 3, {"channels": 8, "blocks": 2}),
     ("carn_m", 4, {"channels": 8, "blocks": 2}),
     ("dncnn", 1, {"channels": 8, "layers": 5}),
+    ("rlfn", 2, {"channels": 8, "blocks": 1}),
+    ("span", 4, {"channels": 8, "blocks": 1}),
+    ("efdn", 3, {"channels": 8, "blocks": 2}),
 ]
 SIZES = ((12, 10), (7, 19))
 
@@ -37,8 +40,12 @@ def photograph(height: int, width: int) -> Tensor:
     return torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
 
 
-@pytest.mark.parametrize(("name", "scale", "arguments"), CASES, ids=[case[0] for case in CASES])
+def of(cases: list[tuple[str, int, dict[str, int]]]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(("name", "scale", "arguments"), cases, ids=[case[0] for case in cases])
+
+
 class TestPortable:
+    @of(CASES)
     def test_is_one_graph_for_open_sizes(self, name: str, scale: int, arguments: dict[str, int]) -> None:
         network = network_of(name, scale, arguments)
         torch._dynamo.reset()
@@ -49,6 +56,7 @@ class TestPortable:
             torch.testing.assert_close(compiled(image), network(image), rtol=1e-5, atol=1e-5)
         assert counter.frame_count == 1
 
+    @of(CASES[:5])  # tests/test_export.py has all, by the exporter that takes a tenth of the time
     def test_is_the_same_in_onnxruntime_at_another_size(
         self, name: str, scale: int, arguments: dict[str, int], tmp_path: Path
     ) -> None:
@@ -69,7 +77,7 @@ class TestPortable:
             np.testing.assert_allclose(restored, network(image).numpy(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("case", [CASES[1], CASES[3]], ids=["idn", "carn_m"])
+@pytest.mark.parametrize("case", [CASES[1], CASES[3], CASES[6]], ids=["idn", "carn_m", "span"])
 def test_trains_compiled(case: tuple[str, int, dict[str, int]]) -> None:
     """Ahead-of-time autograd: the gradient is that of eager mode."""
     network, image = network_of(*case), photograph(*SIZES[0])

@@ -1,4 +1,5 @@
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -52,12 +53,16 @@ def official() -> dict[str, Tensor]:
     """An official EDSR state: our names, and the frozen colour shift that ours hold without parameters."""
     source = edsr()
     fill(source)
-    shift = {
+    shift = official_shift()
+    return {"sub_mean.weight": shift["sub_mean.weight"], **source.state_dict(), **shift}
+
+
+def official_shift() -> dict[str, Tensor]:
+    return {
         f"{layer}.{name}": torch.ones(shape)
         for layer in ("sub_mean", "add_mean")
         for name, shape in (("weight", (3, 3, 1, 1)), ("bias", (3,)))
     }
-    return {"sub_mean.weight": shift["sub_mean.weight"], **source.state_dict(), **shift}
 
 
 def assert_same(first: nn.Module, second: nn.Module) -> None:
@@ -177,6 +182,31 @@ def basicsr_names(name: str, scale: int) -> list[str]:
     return [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
 
 
+def fakd_edsr(key: str, blocks: int) -> str:
+    """The three parts of FAKD's body end after `int(n/3)`, `int(2*n/3)` and all blocks."""
+    if not key.startswith("body."):
+        return key
+    place, rest = key.removeprefix("body.").split(".", 1)
+    part = sum(int(place) >= end for end in (int(blocks / 3), int(2 * blocks / 3)))
+    return f"body{part + 1}.{int(place) - (0, int(blocks / 3), int(2 * blocks / 3))[part]}.{rest}"
+
+
+def fakd_rcan(key: str, groups: int) -> str:
+    return (
+        key.replace(f"body.{groups}.", "body_tail.", 1)
+        if key.startswith(f"body.{groups}.")
+        else re.sub(r"^body\.(\d+)\.", r"body_group\1.", key)
+    )
+
+
+FAKD: dict[str, tuple[Callable[[int], Backbone], Callable[[str, int], str]]] = {
+    "edsr": (lambda blocks: Edsr(2, channels=4, blocks=blocks), fakd_edsr),
+    "rcan": (lambda groups: Rcan(2, channels=8, groups=groups, blocks=2, reduction=4), fakd_rcan),
+}
+"""Networks of so many blocks or groups, and their names in Vincent-Hoo/Knowledge-Distillation-for-Super-resolution,
+commit 589d35f (`code/models`)."""
+
+
 # Name of the format, what it wraps around the tensors, what the log says.
 WRAPPED: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
     "plain": (lambda state: state, "state_dict of a .pt"),
@@ -244,6 +274,18 @@ class TestPublishedFiles:
         torch.save({"params": zeroed(theirs), "params_ema": prefixed(theirs)}, tmp_path / "net_g.pth")
         told = load_published(network, tmp_path / "net_g.pth")
         assert told == "params_ema of a .pth, with module. prefix, BasicSR's names"
+        assert_same(network, expected)
+
+    @pytest.mark.parametrize("blocks", [1, 2, 4])
+    @pytest.mark.parametrize("name", FAKD)
+    def test_names_of_fakds_students(self, name: str, blocks: int, tmp_path: Path) -> None:
+        network, expected = FAKD[name][0](blocks), FAKD[name][0](blocks)
+        fill(expected)
+        theirs = {
+            FAKD[name][1](key, blocks): value for key, value in (official_shift() | expected.state_dict()).items()
+        }
+        torch.save(theirs, tmp_path / "model_best.pt")
+        assert load_published(network, tmp_path / "model_best.pt") == "state_dict of a .pt, FAKD's names"
         assert_same(network, expected)
 
     def test_what_a_network_calls_derived_is_left_out(self, expected: Backbone, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from components.methods import METHODS, MethodChoice
+from components.backbones import BACKBONES
+from components.methods import METHODS, MethodChoice, build_method
 from components.methods.method import Batch, Frozen, Setting
 from components.run.errors import InputError
 from components.run.params import typed
@@ -242,3 +243,16 @@ class TestEveryLoss:
             loss.backward()
             optimiser.step()
         assert values[-1] < 0.99 * values[0]
+
+
+@pytest.mark.parametrize("name", ["fakd", "srkd", "mipkd"])
+@pytest.mark.parametrize(("student", "teacher"), [("span", "rlfn"), ("rlfn", "span"), ("efdn", "rlfn")])
+def test_efficient_networks_learn_from_each_others_features(student, teacher, name):
+    """SPAN with its branches from a teacher, and folded as a teacher."""
+    network, taught = (BACKBONES[one](2, channels=8, blocks=3) for one in (student, teacher))
+    picked = tiny.choice(name)
+    method = build_method(picked, Setting(network, frozenset(picked.weights), 0, Frozen(taught.fold())))
+    losses = losses_of(method, network, tiny.batch())
+    total(losses, picked.weights).backward()
+    assert all(loss > 0 for loss in losses.values())
+    assert [key for key, value in network.named_parameters() if value.grad is None] == []

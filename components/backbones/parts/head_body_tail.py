@@ -31,6 +31,11 @@ def upsampler(scale: int, channels: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def direct_upsampler(scale: int, channels: int) -> nn.Sequential:
+    """A sub-pixel convolution from the features to the colours, whatever the scale."""
+    return nn.Sequential(conv3x3(channels, 3 * scale**2), nn.PixelShuffle(scale))
+
+
 class ColourShift(nn.Module):
     """Converts between [0, 1] and the official networks' range: 0..255 with DIV2K's mean colour subtracted.
 

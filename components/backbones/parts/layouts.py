@@ -23,6 +23,13 @@ class Layout:
     name: str
     convert: Callable[[Mapping[str, Tensor]], Tensors]
 
+    def applied(self, tensors: Mapping[str, Tensor]) -> Tensors:
+        """Tensors under our names; those of a file that lacks what the release has, or has it in other shapes, stay."""
+        try:
+            return self.convert(tensors)
+        except (LookupError, RuntimeError, ValueError):
+            return dict(tensors)
+
     @classmethod
     def renaming(cls, name: str, patterns: Mapping[str, str]) -> Self:
         """Rename by regular expressions: each replaces its first match, in the order given.

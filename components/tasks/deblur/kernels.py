@@ -1,24 +1,20 @@
 """Motion kernels: read from files, and images blurred by them."""
 
-import zlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from components.images.files import read_image
+from components.images.matlab_files import load_matlab
 from components.run.errors import InputError
-from components.run.limits import RATIO, BombError, allowed_bytes
 
 Kernel = NDArray[np.float64]
 """`h w`: how the light of one point spreads; its values are not negative, their sum is 1."""
 
 LARGEST_SIDE = 256
-
-_MAT_HEADER, _MAT_PACKED = 128, 15  # MAT-File Format (MathWorks), level 5
-_BLOCK = 1 << 20
 
 
 def read_kernels(path: Path) -> list[Kernel]:
@@ -36,7 +32,8 @@ def read_kernels(path: Path) -> list[Kernel]:
         if (image != image[..., :1]).any():
             raise InputError(f"{path}: a kernel is a gray image, but this one has colours.")
         return [_normalised(image[..., 0], str(path))]
-    found = [(f"{path}: {name}", value) for name, value in _load(path).items() if not name.startswith("__")]
+    values = load_matlab(path, instead="write each kernel as a gray PNG")
+    found = [(f"{path}: {name}", value) for name, value in values.items()]
     kernels = [_normalised(array, where) for where, value in found for array in _arrays(value, where)]
     if not kernels:
         raise InputError(f"{path}: holds no array, so no kernel.")
@@ -56,43 +53,6 @@ def blur(image: NDArray[np.uint8], kernel: Kernel) -> NDArray[np.float32]:
     levels = image.astype(np.float32)
     blurred = cv2.filter2D(levels, cv2.CV_32F, kernel[::-1, ::-1], anchor=centre, borderType=cv2.BORDER_REFLECT)
     return np.asarray(blurred, np.float32)
-
-
-def _load(path: Path) -> dict[str, Any]:
-    from scipy.io import loadmat  # noqa: PLC0415 - takes a second, and few runs read such files
-    from scipy.io.matlab import MatReadError  # noqa: PLC0415
-
-    try:
-        _refuse_bomb(path)
-        values: dict[str, Any] = loadmat(path)
-    except BombError as error:
-        raise InputError(f"{path}: refused as a bomb: {error}. Fetch it again, or choose another source.") from None
-    except NotImplementedError:
-        raise InputError(
-            f"{path}: is a MATLAB file of version 7.3 (HDF5), which can't be read here. Save it in MATLAB with "
-            "`save(..., '-v7')`, or write each kernel as a gray PNG."
-        ) from None
-    except (MatReadError, OSError, ValueError, TypeError, LookupError, EOFError, MemoryError, zlib.error) as error:
-        raise InputError(f"{path}: is not a MATLAB file, or is damaged ({error}). Fetch it again.") from None
-    return values
-
-
-def _refuse_bomb(path: Path) -> None:
-    """Unpack a MATLAB file without keeping it: each variable is a kind, a length and, if packed, a zlib stream."""
-    content, left = path.read_bytes(), allowed_bytes(path)
-    order: Literal["little", "big"] = "little" if content[126:128] == b"IM" else "big"
-    place = _MAT_HEADER
-    while place + 8 <= len(content):
-        kind, length = (int.from_bytes(content[place + at : place + at + 4], order) for at in (0, 4))
-        place += 8
-        packed = zlib.decompressobj() if kind == _MAT_PACKED else None
-        rest = content[place : place + length]
-        while packed and rest and not packed.eof:
-            left -= len(packed.decompress(rest, _BLOCK))
-            rest = packed.unconsumed_tail
-            if left < 0:
-                raise BombError(f"unpacked, it has more than {RATIO} times its size")
-        place += length
 
 
 def _arrays(value: Any, where: str) -> list[NDArray[Any]]:
