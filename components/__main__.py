@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 
-from components.run.parent import end_with_dvc
+from components.dependencies.parent import end_with_dvc
 from components.run.secrets import without_secrets
 
 # What the step does.

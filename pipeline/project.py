@@ -30,7 +30,7 @@ Numbers = Mapping[str, Number]
 
 def endpoint_fault() -> str | None:
     """What is wrong with AWS_ENDPOINT_URL, by which steps and DVC find an S3 server; None if nothing is."""
-    fault: str | None = importlib.import_module("components.run.addresses").endpoint_fault()
+    fault: str | None = importlib.import_module("components.telemetry.addresses").endpoint_fault()
     return fault
 
 

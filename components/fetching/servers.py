@@ -26,8 +26,8 @@ from botocore.exceptions import (
 from urllib3.util import Retry
 
 from components.images.datasets import shown
-from components.run.addresses import endpoint_fault
 from components.run.errors import InputError
+from components.telemetry.addresses import endpoint_fault
 
 CONNECT_SECONDS, SILENCE_SECONDS = 10.0, 30.0
 PIECE = 1 << 15

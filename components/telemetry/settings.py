@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from components.run.addresses import address_fault
+from components.telemetry.addresses import address_fault
 
 SWITCH = "TRACKING"
 """`off`: nothing is recorded; `journal`: runs are recorded but not sent; `on` or nothing: both."""

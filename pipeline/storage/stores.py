@@ -141,10 +141,10 @@ class Store:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file, and the folders above it, so that a fault leaves what stood there; a device is written to."""
-    path = Path(os.path.realpath(path))  # a link stays one
     if path.exists() and not path.is_file():
         path.write_text(text, encoding="utf-8")
         return
+    path = Path(os.path.realpath(path))  # a link stays one
     try:
         with unfinished(path.parent) as partial:
             partial.write_text(text, encoding="utf-8")

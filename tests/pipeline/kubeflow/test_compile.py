@@ -353,7 +353,7 @@ class TestBytes:
         assert "planted" not in pipeline_command("compile", "--output", "/dev/stdout", **planted).stdout
 
 
-HEAVY = ("torch", "mlflow", "great_expectations", "pandas", "matplotlib", "sklearn", "components")
+HEAVY = ("torch", "mlflow", "great_expectations", "pandas", "matplotlib", "sklearn", "components.run.params")
 
 
 def imported_by(words):

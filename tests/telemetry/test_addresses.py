@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.run.addresses import endpoint_fault
+from components.telemetry.addresses import endpoint_fault
 
 NO_ADDRESSES = [
     "127.0.0.1:9000",
