@@ -1,4 +1,4 @@
-"""What a step asks before it runs: which code it runs, dvc.yaml's lists of it, the check's verdict, whether DVC is there.
+"""What a step asks before it runs: the code it runs and its lists, the check's verdict, the DVC above it.
 
 Like telemetry, it changes no byte of an output.
 """
