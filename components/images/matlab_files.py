@@ -18,6 +18,7 @@ _MAT_HEADER, _MAT_PACKED = 128, 15  # MAT-File Format (MathWorks), level 5
 _BLOCK = 1 << 20
 _BROKEN = (
     OSError,
+    ArithmeticError,
     MemoryError,
     RuntimeError,
     ValueError,
@@ -28,7 +29,7 @@ _BROKEN = (
     EOFError,
     zlib.error,
 )
-"""What scipy and h5py raise on damaged bytes; RuntimeError also where the reading process has ended."""
+"""What h5py raises on damaged bytes."""
 
 
 def load_matlab(path: Path, instead: str) -> dict[str, Any]:
@@ -42,8 +43,6 @@ def load_matlab(path: Path, instead: str) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         InputError: the file is damaged, of another kind, a bomb, or of version 7.3.
     """
-    from scipy.io.matlab import MatReadError  # noqa: PLC0415 - takes a second, and few runs read such files
-
     try:
         _refuse_bomb(path)
         # In a process of its own, since damaged bytes can end the one that reads them.
@@ -58,13 +57,13 @@ def load_matlab(path: Path, instead: str) -> dict[str, Any]:
             f"{path}: is a MATLAB file of version 7.3 (HDF5), which can't be read here. Save it in MATLAB with "
             f"`save(..., '-v7')`, or {instead}."
         ) from None
-    except (MatReadError, *_BROKEN) as error:
+    except Exception as error:  # noqa: BLE001 -- what scipy makes of damaged bytes depends on its memory
         raise _damaged(path, error) from None
     return {name: value for name, value in values.items() if not name.startswith("__")}
 
 
 def _variables(path: Path) -> dict[str, Any]:
-    from scipy.io import loadmat  # noqa: PLC0415
+    from scipy.io import loadmat  # noqa: PLC0415 - takes a second, and few runs read such files
 
     faulthandler.disable()  # the process that waits says what happened
     with path.open("rb") as file:
